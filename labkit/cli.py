@@ -1,0 +1,64 @@
+"""Top of the house: the `labkit` command, a table of verbs.
+
+Owns: finding the verb, and printing a LabError as what, why and next.
+Each verb's module is imported only when it is asked for, so that `labkit run`
+never pays for the doctor.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from labkit import __version__
+from labkit.errors import LabError
+
+# verb: (module:function, what it does); every function takes the arguments behind the
+# verb and returns an exit status.
+VERBS = {
+    "run": ("labkit.runtime.commands:run", "start a container from an image, without a daemon"),
+    "ps": ("labkit.runtime.commands:ps", "list containers"),
+    "exec": ("labkit.runtime.commands:exec", "run a command inside a container"),
+    "logs": ("labkit.runtime.commands:logs", "what a detached container printed"),
+    "stop": ("labkit.runtime.commands:stop", "end a container: SIGTERM, then SIGKILL"),
+    "rm": ("labkit.runtime.commands:rm", "remove an ended container"),
+    "reset": ("labkit.runtime.commands:reset", "give back everything that labkit ever acquired"),
+    "pull": ("labkit.image.commands:pull", "fetch an image from a registry into the store"),
+    "images": ("labkit.image.commands:images", "list the images in the store"),
+    "registry": ("labkit.image.commands:registry", "the lab's own registry on the loopback"),
+    "doctor": ("labkit.lab.doctor_command:main", "try what this machine can do, and say what is missing"),
+    "census": ("labkit.observe.commands:census", "count what the kernel holds right now"),
+    "guest": ("labkit.lab.guest_command:main", "the lab's machine: status, exec, log, copy"),
+    "lab": ("labkit.lab.lab_command:main", "start and stop the lab (what `make lab` calls)"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status for the shell."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"labkit {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        print(f"labkit: there is no command {verb!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module, _, function = VERBS[verb][0].partition(":")
+    try:
+        return int(getattr(importlib.import_module(module), function)(rest))
+    except LabError as error:
+        print(f"labkit {verb}: {error}", file=sys.stderr)
+        return error.status
+    except BrokenPipeError:
+        return 141  # what a shell reports for SIGPIPE
+
+
+def usage() -> str:
+    """The one-screen answer to `labkit`."""
+    lines = ["labkit: build containers by hand, one layer at a time", "", "usage: labkit COMMAND [--help] ...", ""]
+    lines += [f"  {verb:<9} {purpose}" for verb, (_, purpose) in VERBS.items()]
+    return "\n".join(lines)

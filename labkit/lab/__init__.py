@@ -1,0 +1,1 @@
+"""The top floor: the lab's machine: doctor, guest, JupyterLab."""
