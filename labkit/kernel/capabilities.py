@@ -1,0 +1,82 @@
+"""Floor 1: capabilities: root's power in 41 pieces, and the five sets that hold them.
+
+Owns: the names and numbers, and setting the sets of the calling process in the order
+that the kernel demands: bounding first (it needs CAP_SETPCAP), the rest after.
+
+Read: capabilities(7), capget(2), include/uapi/linux/capability.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import call
+
+NAMES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
+    *("SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"),
+    *("IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT"),
+    *("SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD"),
+    *("LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG"),
+    *("WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE"),
+)
+NUMBERS = {f"CAP_{name}": number for number, name in enumerate(NAMES)}
+
+
+class Header(ctypes.Structure):
+    """struct __user_cap_header_struct."""
+
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class Data(ctypes.Structure):
+    """struct __user_cap_data_struct, twice: 64 bits a set."""
+
+    _fields_ = [
+        (f"{name}{half}", ctypes.c_uint32) for half in (0, 1) for name in ("effective", "permitted", "inheritable")
+    ]
+
+
+def bits(names: list[str]) -> int:
+    """The mask of several capabilities (CAP_CHOWN is bit 0). Raises KeyError for an unknown name."""
+    return sum(1 << NUMBERS[name] for name in set(names))
+
+
+def names(mask: int) -> list[str]:
+    """The names of a mask, in the kernel's order."""
+    return [name for name, number in NUMBERS.items() if mask >> number & 1]
+
+
+def last() -> int:
+    """The highest capability that this kernel knows."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def held(pid: int | str = "self") -> dict[str, int]:
+    """The five masks of a process by the kernel's names: CapInh CapPrm CapEff CapBnd CapAmb."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: int(value, 16) for key, _, value in (line.partition(":\t") for line in lines) if key.startswith("Cap")}
+
+
+def limit(keep: list[str]) -> None:
+    """Drop from the bounding set everything but `keep`: no execve can bring it back."""
+    mask = bits(keep)
+    for number in range(last() + 1):
+        if not mask >> number & 1:
+            call("prctl", C.PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+def set_sets(permitted: list[str], *, inheritable: list[str] | None = None) -> None:
+    """Make these the permitted and effective sets; the ambient set is emptied.
+
+    A capability that this process does not hold is left out, since the kernel gives none.
+    """
+    mask = bits(permitted) & held()["CapPrm"]
+    passed_on = bits(inheritable or [])
+    call("prctl", C.PR_CAP_AMBIENT, C.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = Header(C.LINUX_CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = Data(low, low, passed_on & 0xFFFFFFFF, high, high, passed_on >> 32)
+    call("capset", header, data)

@@ -1,0 +1,97 @@
+"""Floor 1: overlayfs: a stack of folders seen as one, writes going to the top one.
+
+Owns: mounting an overlay, by the new mount interface where the kernel takes layers one
+by one (`lowerdir+`, Linux 6.5), else by mount(2), whose option string must fit a page.
+
+Read: Documentation/filesystems/overlayfs.rst, fsopen(2), fsconfig(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from labkit.errors import LabError, explain
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import call
+
+
+def mount_overlay(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
+    """Mount the layers `lower` (bottom first, as images list them) below `upper` on `target`.
+
+    Raises LabError: the kernel's words from its mount context first, then the errno.
+    """
+    if not lower:
+        raise LabError("an overlay needs at least one lower folder", next="an image has at least one layer")
+    try:
+        _mount_by_context(target, lower, upper, work)
+    except OSError as error:
+        # Kernels before 6.5 do not know lowerdir+ and say EINVAL; then the old call decides.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            explain(error, f"cannot mount an overlay on {target}", why=_cause(error, [*lower, upper, work]))
+        _mount_by_string(target, lower, upper, work)
+
+
+def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
+    context = call("fsopen", "overlay", C.FSOPEN_CLOEXEC)
+    try:
+        call("fsconfig", context, C.FSCONFIG_SET_STRING, "source", "overlay", 0)
+        # The kernel wants the top layer first; an image names the bottom one first.
+        for folder in reversed(lower):
+            call("fsconfig", context, C.FSCONFIG_SET_STRING, "lowerdir+", folder, 0)
+        call("fsconfig", context, C.FSCONFIG_SET_STRING, "upperdir", upper, 0)
+        call("fsconfig", context, C.FSCONFIG_SET_STRING, "workdir", work, 0)
+        call("fsconfig", context, C.FSCONFIG_CMD_CREATE, None, None, 0)
+        tree = call("fsmount", context, C.FSMOUNT_CLOEXEC, 0)
+    except OSError as error:
+        if words := _kernel_words(context):
+            raise OSError(error.errno, f"the kernel says: {words}") from error
+        raise
+    finally:
+        os.close(context)
+    try:
+        call("move_mount", tree, "", -100, target, C.MOVE_MOUNT_F_EMPTY_PATH)  # -100: AT_FDCWD
+    finally:
+        os.close(tree)
+
+
+def _kernel_words(context: int) -> str:
+    """What the kernel wrote into the mount context's log, one message a read."""
+    words = []
+    while True:
+        try:
+            words.append(os.read(context, 4096).decode().strip())
+        except OSError:  # ENODATA: the log is empty
+            return "; ".join(words)
+
+
+def _mount_by_string(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
+    stack = ":".join(_escape(folder) for folder in reversed(lower))
+    data = f"lowerdir={stack},upperdir={_escape(upper)},workdir={_escape(work)}"
+    if len(data) >= os.sysconf("SC_PAGE_SIZE"):
+        raise LabError(
+            f"cannot mount an overlay of {len(lower)} layers on {target}",
+            why=f"mount(2) takes one page of options and these are {len(data)} bytes",
+            next="a kernel from 6.5 on takes the layers one by one",
+        )
+    try:
+        call("mount", "overlay", target, "overlay", 0, data)
+    except OSError as error:
+        explain(error, f"cannot mount an overlay on {target}", why=_cause(error, [*lower, upper, work]))
+
+
+def _escape(folder: Path) -> str:
+    """Colons part layers and commas part options, unless a backslash stands before them."""
+    return os.fspath(folder).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _cause(error: OSError, folders: list[Path]) -> str:
+    for folder in folders:
+        if not folder.is_dir():
+            return f"{folder} is not a folder"
+    if error.errno == errno.ENODEV:
+        return "this kernel has no overlayfs (see /proc/filesystems)"
+    if error.errno == errno.EPERM:
+        return "mounting needs CAP_SYS_ADMIN in the user namespace that owns this mount namespace"
+    return str(error) if "the kernel says" in str(error) else ""

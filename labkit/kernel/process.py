@@ -1,0 +1,99 @@
+"""Floor 1: processes: who they are, what they are called, how they end.
+
+Owns: recognising a process again (a pid alone is reused), the names that `ps` shows,
+and the prctl(2) switches of the calling process.
+
+Read: proc_pid_stat(5), prctl(2), pidfd_open(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import call
+
+
+def start_time(pid: int) -> int | None:
+    """When `pid` began, in clock ticks since boot (field 22 of its stat); None when it is gone.
+
+    pid and start time together name one process for ever, until the next boot.
+    """
+    fields = _stat(pid)
+    if fields is None or fields[0] in ("Z", "X"):
+        return None
+    return int(fields[19])
+
+
+def parent(pid: int) -> int | None:
+    """The pid of the parent; None when `pid` is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in field 2 may hold spaces and brackets: only the last bracket ends it.
+    return text.rpartition(") ")[2].split()
+
+
+def is_alive(pid: int, start: int | None) -> bool:
+    """Whether the very process that began at `start` still runs."""
+    return start is not None and start_time(pid) == start
+
+
+def kill(pid: int, start: int | None, number: int = signal.SIGKILL) -> bool:
+    """Send a signal to that very process; False when it is gone already.
+
+    A pidfd closes the gap in which the pid could pass to somebody else.
+    """
+    try:
+        fd = call("pidfd_open", pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        if not is_alive(pid, start):
+            return False
+        call("pidfd_send_signal", fd, number, None, 0)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def die_with_parent() -> None:
+    """Get SIGKILL when the parent's thread ends; not kept over a change of credentials."""
+    call("prctl", C.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def hide_memory() -> None:
+    """Make /proc/self/{exe,environ,mem,...} unreadable to others (ptrace(2): dumpable)."""
+    call("prctl", C.PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def forbid_new_privileges() -> None:
+    """From now on no execve grants more than this process has (no set-user-ID)."""
+    call("prctl", C.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def set_title(title: str) -> None:
+    """Be called `title` in `ps`: the short name and the command line.
+
+    The command line is the memory between arg_start and arg_end (fields 48 and 49 of
+    /proc/self/stat); the kernel reads it afresh each time somebody asks.
+    """
+    call("prctl", C.PR_SET_NAME, title[:15], 0, 0, 0)
+    fields = _stat(os.getpid()) or []
+    if len(fields) < 47 or not int(fields[45]):
+        return
+    start, end = int(fields[45]), int(fields[46])
+    text = title.encode()[: end - start - 1]
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, text, len(text))
