@@ -111,6 +111,10 @@ PR_SET_KEEPCAPS = 8
 # --- capget(2): include/uapi/linux/capability.h
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
+# --- ioctl_tty(2): include/uapi/asm-generic/ioctls.h, the same on both architectures
+TIOCGPTN = 0x80045430
+TIOCSPTLCK = 0x40045431
+
 # --- seccomp(2), landlock(7), close_range(2)
 SECCOMP_SET_MODE_FILTER = 1
 LANDLOCK_CREATE_RULESET_VERSION = 1

@@ -64,11 +64,15 @@ class Ledger:
         self.forget(entry)
 
     def release_all(self) -> list[Entry]:
-        """Give everything back: processes first, the rest in reverse order of acquisition.
+        """Give everything back: processes first, oldest first, the rest in reverse order.
+
+        The calling process may stand in its own ledger; it is struck out, not killed.
 
         Goes on past a resource that cannot be given back, and raises its LabError at the end.
         """
-        entries = sorted(self.entries(), key=lambda entry: (entry.kind != "process", -entry.number))
+        everything = self.entries()
+        entries = [entry for entry in everything if entry.kind == "process"]
+        entries += [entry for entry in reversed(everything) if entry.kind != "process"]
         failures: list[LabError] = []
         for entry in entries:
             try:
@@ -123,7 +127,8 @@ def all_ledgers() -> Iterator[Ledger]:
 
 
 def _process(fields: Fields) -> None:
-    process.kill(int(fields["pid"]), int(fields["start"]))
+    if fields["pid"] != os.getpid():
+        process.kill(int(fields["pid"]), int(fields["start"]))
 
 
 def _mount(fields: Fields) -> None:

@@ -44,25 +44,40 @@ def mount(source: str | None, target: Path | str, kind: str | None, options: lis
     """Mount `source` of file system type `kind` on `target`.
 
     `options` are the words of mount(8): flags by the table above, the rest goes to the
-    file system.  A bind mount takes its other flags in a second call, because mount(2)
-    ignores them in the first.
+    file system.  mount(2) ignores every other flag beside bind: `reflag` sets those after.
 
     Raises LabError with the kernel's errno and the likely cause.
     """
     options = options or []
-    bits = 0
-    for option in options:
-        bits |= FLAGS.get(option, 0)
+    bits = flag_bits(options)
     data = ",".join(option for option in options if option not in FLAGS) or None
     try:
         if bits & C.MS_BIND:
             call("mount", source, os.fspath(target), None, bits & (C.MS_BIND | C.MS_REC), None)
-            if bits & ~(C.MS_BIND | C.MS_REC):
-                call("mount", None, os.fspath(target), None, (bits & ~C.MS_REC) | C.MS_REMOUNT, None)
         else:
             call("mount", source, os.fspath(target), kind, bits, data)
     except OSError as error:
         explain(error, f"cannot mount {source or kind} on {target}", why=_cause(error, source, target, kind))
+
+
+def flag_bits(options: list[str]) -> int:
+    """The MS_* bits among `options`."""
+    bits = 0
+    for option in options:
+        bits |= FLAGS.get(option, 0)
+    return bits
+
+
+def reflag(target: Path | str, options: list[str]) -> None:
+    """Change the flags of the mount on `target` alone (ro, nosuid, nodev, noexec, ...).
+
+    Raises LabError.
+    """
+    bits = flag_bits(options) & ~(C.MS_BIND | C.MS_REC)
+    try:
+        call("mount", None, os.fspath(target), None, bits | C.MS_BIND | C.MS_REMOUNT, None)
+    except OSError as error:
+        explain(error, f"cannot make {target} {','.join(options)}")
 
 
 def _cause(error: OSError, source: str | None, target: Path | str, kind: str | None) -> str:
@@ -89,8 +104,9 @@ def propagate(target: Path | str, how: str) -> None:
 
 
 def read_only(target: Path | str) -> None:
-    """Bind `target` to itself and make that mount read-only: the path below it stays as it is."""
-    mount(os.fspath(target), target, None, ["bind", "ro"])
+    """Bind `target` to itself and make that mount read-only, and nothing on it executable."""
+    mount(os.fspath(target), target, None, ["rbind"])
+    reflag(target, ["ro", "nosuid", "nodev", "noexec"])
 
 
 def unmount(target: Path | str, *, detach: bool = False) -> None:

@@ -1,0 +1,71 @@
+"""Floor 3: a terminal for a container: one end inside, the other here.
+
+Owns: the master end of a pty of the container's own devpts, and copying between it and
+this process's terminal, which is raw meanwhile (the inner terminal does the echoing).
+
+Read: pty(7), termios(3), ioctl_tty(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+import tty
+from types import FrameType
+
+from labkit.kernel import constants
+
+
+class Console:
+    """The master end; `open` is what labkit.runtime.container calls with the pid."""
+
+    def __init__(self) -> None:
+        self.master = -1
+
+    def open(self, pid: int) -> int:
+        """Make a pty in the devpts of process `pid`; return its number there."""
+        self.master = os.open(f"/proc/{pid}/root/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(self.master, constants.TIOCSPTLCK, struct.pack("i", 0))
+        (number,) = struct.unpack("i", fcntl.ioctl(self.master, constants.TIOCGPTN, struct.pack("i", 0)))
+        self.resize()
+        return int(number)
+
+    def resize(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Give the inner terminal this terminal's size; also the handler of SIGWINCH."""
+        try:
+            fcntl.ioctl(self.master, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8))
+        except OSError:  # standard input is no terminal: the inner one keeps its default
+            pass
+
+    def copy(self, output: int = 1) -> None:
+        """Carry bytes both ways until the last process inside has closed the terminal."""
+        before = termios.tcgetattr(0) if os.isatty(0) else None
+        if before:
+            tty.setraw(0)
+            signal.signal(signal.SIGWINCH, self.resize)
+        sources = [self.master, 0]
+        try:
+            while True:
+                ready, _, _ = select.select(sources, [], [])
+                if self.master in ready:
+                    try:
+                        data = os.read(self.master, 65536)
+                    except OSError:  # EIO: nobody holds the other end any more
+                        return
+                    if not data:
+                        return
+                    os.write(output, data)
+                if 0 in ready:
+                    data = os.read(0, 65536)
+                    if data:
+                        os.write(self.master, data)
+                    else:
+                        sources.remove(0)
+        finally:
+            if before:
+                termios.tcsetattr(0, termios.TCSADRAIN, before)
+            os.close(self.master)
