@@ -43,7 +43,7 @@ SYSCALLS = {
     "landlock_restrict_self": (446, 446),
 }
 
-ARCHITECTURES = {"x86_64": 0, "aarch64": 1}  # platform.machine(): column of SYSCALLS
+ARCHITECTURES = {"x86_64": 0, "aarch64": 1}  # os.uname().machine: column of SYSCALLS
 
 # --- clone3(2), unshare(2), setns(2): include/uapi/linux/sched.h
 CLONE_NEWTIME = 0x00000080

@@ -13,8 +13,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -153,6 +151,8 @@ def _link(fields: Fields) -> None:
 
 
 def _nft_table(fields: Fields) -> None:
+    import subprocess  # costs 5 ms, and most runs make no table
+
     done = subprocess.run(
         ["nft", "delete", "table", str(fields["family"]), str(fields["name"])], capture_output=True, text=True
     )
@@ -171,6 +171,8 @@ def _directory(fields: Fields) -> None:
     path = Path(str(fields["path"]))
     if not any(path.is_relative_to(base) and path != base for base in (paths.data(), paths.run())):
         raise LabError(f"will not remove {path}", why=f"it is outside {paths.data()} and {paths.run()}")
+    import shutil
+
     try:
         shutil.rmtree(path)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit.errors import LabError, explain
+from labkit.errors import explain
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
 
@@ -157,15 +157,20 @@ def is_mounted(path: Path | str) -> bool:
 
 
 def find(kind: str) -> Path | None:
-    """Where the first file system of type `kind` is mounted; None when nowhere."""
+    """Where a file system of type `kind` can be reached; None when nowhere.
+
+    A mount that another one covers is still listed: what is seen there must be of its device.
+    """
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
-        if right.split()[0] == kind:
-            return Path(left.split()[4].encode().decode("unicode_escape"))
+        if right.split()[0] != kind:
+            continue
+        _, _, device, _, place, *_ = left.split()
+        path = Path(place.encode().decode("unicode_escape"))
+        try:
+            seen = path.stat().st_dev
+        except OSError:
+            continue
+        if device == f"{os.major(seen)}:{os.minor(seen)}":
+            return path
     return None
-
-
-def require_mount_point(path: Path) -> None:
-    """Raise LabError unless something is mounted on `path`."""
-    if not is_mounted(path):
-        raise LabError(f"{path} is not a mount point", next=f"findmnt {path.parent}")

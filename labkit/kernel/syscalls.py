@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +63,7 @@ def number(name: str, machine: str | None = None) -> int:
 
     Raises OSError ENOSYS for an architecture or a call that the tables lack.
     """
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     if machine not in C.ARCHITECTURES:
         known = ", ".join(C.ARCHITECTURES)
         raise OSError(errno.ENOSYS, f"labkit has system call tables for {known}, not for {machine}")

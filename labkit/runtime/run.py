@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -118,7 +117,7 @@ def live(
 ) -> int:
     """The whole life of a container in this process; `line` tells a detached caller of its start."""
     signal.signal(signal.SIGTERM, _unwind)
-    identifier = secrets.token_hex(32)
+    identifier = os.urandom(32).hex()
     options = request.options
     if not options.hostname:
         hostname = os.uname().nodename if options.network == "host" else identifier[:12]
