@@ -25,7 +25,9 @@ chmod 755 "$work"
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
 
 # The archive whose release is signed as Debian's; security and updates live elsewhere.
+# shellcheck disable=SC1091
 . /etc/os-release
+# shellcheck disable=SC2016 # apt fills these in, not the shell
 sources=$(apt-get indextargets --format '$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)' |
     sed -n "s/^Packages|//p" | awk -F'|' -v code="$VERSION_CODENAME" '$2 == code && $3 == "main"' | head -n 1)
 if [ -z "$sources" ]; then
