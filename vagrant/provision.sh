@@ -40,7 +40,7 @@ if ! cmp -s "$here/requirements.txt" "$stamp"; then
     [ -x $venv/bin/python ] || python3 -m venv $venv
     $venv/bin/pip install -q --no-compile -r "$here/requirements.txt"
     # Compiled here, natively: under emulation the first start would take a minute longer.
-    $venv/bin/python -m compileall -q -j 0 $venv/lib >/dev/null || true
+    $venv/bin/python -m compileall -q -j 0 $venv/lib >/dev/null 2>&1 || true
     cp "$here/requirements.txt" "$stamp"
 fi
 echo /lab > "$(echo $venv/lib/python3*/site-packages)/labkit-tree.pth"

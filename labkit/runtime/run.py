@@ -102,10 +102,10 @@ def resolve(request: Request) -> tuple[list[Path], dict[str, Any]]:
     """The layer folders, bottom first, and the image's `config` object."""
     if request.layers:
         return list(request.layers), request.image_config or {}
-    from labkit.image import store, unpack
+    from labkit.image import layers, store
 
     image = store.Store().obtain(request.image)
-    return unpack.layer_folders(image), dict(image.config.config)
+    return layers.layer_folders(image), dict(image.config.config)
 
 
 def live(

@@ -1,0 +1,194 @@
+"""Floor 2: the content store: every blob once, under the hash of its bytes.
+
+Owns: one OCI image layout at $LABKIT_DATA/images, shared by all images: blobs/sha256,
+index.json with the names.  A blob is hashed while it streams in and gets its name only
+when the hash is right; a killed pull leaves a draft, never a false blob.
+
+Read: the OCI image specification, image-layout and descriptor ("Digests").
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from labkit import paths
+from labkit.errors import Mismatch, NotFound
+from labkit.image import model, reference
+
+CHUNK = 1 << 20  # bytes
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+class Image(NamedTuple):
+    """An image that is wholly in the store."""
+
+    name: str
+    digest: str  # of its manifest
+    manifest: model.Manifest
+    config: model.Config
+    store: Store
+
+    @property
+    def size(self) -> int:
+        """Bytes of its layers as they travel, compressed."""
+        return sum(layer.size for layer in self.manifest.layers)
+
+
+class Store:
+    """The layout at `folder`."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or paths.data() / "images"
+        self.blobs = self.folder / "blobs" / "sha256"
+
+    def path(self, digest: str) -> Path:
+        """Where the blob of that digest lies, or would lie."""
+        return self.blobs / digest.removeprefix("sha256:")
+
+    def document(self, digest: str) -> dict[str, Any]:
+        """A JSON blob, its bytes checked against its name. Raises Mismatch, NotFound."""
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"the store has no blob {digest}", next="labkit pull the image again") from None
+        check(digest, "sha256:" + hashlib.sha256(data).hexdigest(), f"the blob in {self.folder}")
+        document: dict[str, Any] = json.loads(data)
+        return document
+
+    def put(self, stream: IO[bytes], digest: str, size: int | None, what: str) -> None:
+        """Take in a blob that calls itself `digest`. Raises Mismatch, and then keeps nothing."""
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        draft = self.blobs / f".{os.getpid()}.{digest[-16:]}"
+        hasher, count = hashlib.sha256(), 0
+        try:
+            with draft.open("wb") as file:
+                while data := stream.read(CHUNK):
+                    hasher.update(data)
+                    count += len(data)
+                    file.write(data)
+            check(digest, "sha256:" + hasher.hexdigest(), what)
+            if size is not None and count != size:
+                raise Mismatch(f"{what} has the wrong size", why=f"{size} bytes were promised, {count} came")
+            draft.rename(self.path(digest))
+        finally:
+            draft.unlink(missing_ok=True)
+
+    # --- names ---------------------------------------------------------------------------
+
+    def names(self) -> dict[str, str]:
+        """{name: digest of its manifest} of index.json."""
+        try:
+            index = json.loads((self.folder / "index.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return {entry["annotations"][REF_NAME]: entry["digest"] for entry in index["manifests"]}
+
+    def find(self, name: str) -> Image | None:
+        """The image called `name` if it is here, else None. Raises Mismatch for a damaged store."""
+        full = str(reference.parse(name))
+        digest = self.names().get(full)
+        if digest is None:
+            return None
+        manifest = model.Manifest.read(self.document(digest))
+        return Image(full, digest, manifest, model.Config.read(self.document(manifest.config.digest)), self)
+
+    def _name(self, name: str, digest: str) -> None:
+        with self._locked():
+            entries = {**self.names(), name: digest}
+            manifests = [
+                {
+                    "mediaType": self.document(digest).get("mediaType", model.MANIFESTS[0]),
+                    "digest": digest,
+                    "size": self.path(digest).stat().st_size,
+                    "annotations": {REF_NAME: name},
+                }
+                for name, digest in sorted(entries.items())
+            ]
+            index = {"schemaVersion": 2, "mediaType": model.INDEXES[0], "manifests": manifests}
+            draft = self.folder / ".index.json"
+            draft.write_text(json.dumps(index, indent=1))
+            draft.rename(self.folder / "index.json")
+            (self.folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}\n')
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    # --- from a registry -----------------------------------------------------------------
+
+    def obtain(self, name: str) -> Image:
+        """The image from the store, or from its registry when it is not here (docker run's rule)."""
+        found = self.find(name)
+        if found is not None and all(self.path(layer.digest).exists() for layer in found.manifest.layers):
+            return found
+        return self.pull(name)
+
+    def pull(self, name: str, platform: str | None = None) -> Image:
+        """Ask the registry, fetch the blobs that are missing, and give the image its name.
+
+        Raises NotFound, Mismatch, LabError; the store then holds no more than whole, true blobs.
+        """
+        wanted = reference.parse(name)
+        digest, document = self._fetch_manifest(str(wanted), wanted.digest)
+        if model.kind(document) == "index":
+            chosen = model.choose(document, platform or model.host_platform())
+            digest, document = self._fetch_manifest(wanted.at(chosen.digest), chosen.digest)
+        manifest = model.Manifest.read(document)
+        for part in (manifest.config, *manifest.layers):
+            if not self.path(part.digest).exists():
+                self._fetch_blob(wanted, part)
+        self._name(str(wanted), digest)
+        return Image(str(wanted), digest, manifest, model.Config.read(self.document(manifest.config.digest)), self)
+
+    def _fetch_manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
+        from labkit.image import crane  # costs 5 ms, and most containers start from the store
+
+        data = crane.manifest(name)
+        actual = "sha256:" + hashlib.sha256(data).hexdigest()
+        check(digest or actual, actual, f"the manifest of {name}")
+        from io import BytesIO
+
+        self.put(BytesIO(data), actual, len(data), f"the manifest of {name}")
+        document: dict[str, Any] = json.loads(data)
+        return actual, document
+
+    def _fetch_blob(self, wanted: reference.Reference, part: model.Descriptor) -> None:
+        from labkit.image import crane
+
+        what = f"blob {part.digest[:19]} of {wanted}"
+        print(f"{part.digest[7:19]}: {part.size / 1e6:.1f} MB", file=sys.stderr)
+        child, stream = crane.blob(wanted, part.digest)
+        try:
+            self.put(stream, part.digest, part.size, what)
+        except Mismatch:
+            words = child.stderr.read().decode(errors="replace") if child.stderr else ""
+            if child.wait():
+                raise crane.failure(f"cannot fetch {what}", words) from None
+            raise
+        finally:
+            child.kill()
+            child.communicate()
+
+
+def check(promised: str, actual: str, what: str) -> None:
+    """Raise Mismatch unless the two digests are one."""
+    if promised != actual:
+        raise Mismatch(
+            f"{what} is not what its digest promises",
+            why=f"promised {promised}, but its bytes hash to {actual}",
+            next="nothing of it was kept; the registry, or something on the way, changed it",
+        )
