@@ -45,7 +45,7 @@ def main(channel: Channel, config: dict[str, Any], root: Root, target: Path, std
             namespaces.leave(["cgroup"])
         if go["endpoint"]:
             from labkit.network import inside
-            from labkit.network.bridge import Endpoint
+            from labkit.network.endpoint import Endpoint
 
             inside.configure(Endpoint.from_json(go["endpoint"]))
         elif "network" in kinds(config):

@@ -244,7 +244,7 @@ def give_back(ledger: Ledger, *, keep: bool) -> None:
     if any(entry.kind == "link" for entry in entries):
         from labkit.network import bridge
 
-        ports.unpublish(ledger.owner, ledger)
+        ports.unpublish(ledger.owner)
         bridge.detach(ledger.owner, ledger)
     for entry in reversed(ledger.entries()):
         if not (keep and entry.kind == "directory"):

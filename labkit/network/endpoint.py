@@ -1,0 +1,26 @@
+"""Floor 2: what a container needs to know about its place in a network."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Endpoint(NamedTuple):
+    """One container on one bridge."""
+
+    network: str
+    host_interface: str  # the machine's end of the veth pair
+    address: str
+    prefix: int
+    gateway: str  # the bridge's own address
+    mac: str
+    name: str = "eth0"  # the container's end
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for the line to the container's process."""
+        return self._asdict()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Endpoint:
+        """The inverse of to_json."""
+        return cls(**data)
