@@ -94,8 +94,11 @@ def _user_namespace() -> None:
     for descriptor in (inside_r, inside_w, mapped_r):
         os.close(descriptor)
     if not done:
-        raise LabError("cannot map user ids", why="the helper that maps them failed; its message is above",
-                       next="apt-get install uidmap, and give yourself 65536 ids in /etc/subuid and /etc/subgid")  # fmt: skip
+        raise LabError(
+            "cannot map user ids",
+            why="the helper that maps them failed; its message is above",
+            next="apt-get install uidmap, and give yourself 65536 ids in /etc/subuid and /etc/subgid",
+        )
 
 
 def _subordinate(file: str) -> int:
