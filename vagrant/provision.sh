@@ -14,12 +14,22 @@ here=$source_tree/vagrant
 venv=/opt/labkit/venv
 step() { printf '%s  %s\n' "$(date +%T)" "$*"; }
 
+# The list of certificates is made anew only when it is older: under emulation that takes a minute.
+trusted=/usr/local/share/ca-certificates
+trust() {
+    if [ $trusted/lab.bundle -nt /etc/ssl/certs/ca-certificates.crt ] && command -v update-ca-certificates >/dev/null; then
+        update-ca-certificates >/dev/null 2>&1
+    fi
+}
 if [ -n "${LABKIT_CA:-}" ] && ls "$LABKIT_CA"/*.crt >/dev/null 2>&1; then
     step "certificates"
-    # One file a certificate is what update-ca-certificates wants; a bundle is split.
-    mkdir -p /usr/local/share/ca-certificates
-    cat "$LABKIT_CA"/*.crt | awk '/BEGIN CERT/ {n++} n {print > ("/usr/local/share/ca-certificates/lab-" n ".crt")}'
-    command -v update-ca-certificates >/dev/null && update-ca-certificates >/dev/null 2>&1
+    mkdir -p $trusted
+    if ! cat "$LABKIT_CA"/*.crt | cmp -s - $trusted/lab.bundle; then
+        # One file a certificate is what update-ca-certificates wants; a bundle is split.
+        cat "$LABKIT_CA"/*.crt > $trusted/lab.bundle
+        awk -v to=$trusted '/BEGIN CERT/ {n++} n {print > (to "/lab-" n ".crt")}' $trusted/lab.bundle
+    fi
+    trust
 fi
 
 step "packages"
@@ -30,7 +40,7 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     apt-get -q -q install -y --no-install-recommends $missing >/dev/null
 fi
-command -v update-ca-certificates >/dev/null && update-ca-certificates >/dev/null 2>&1
+trust
 
 step "python environment"
 # pip brings its own list of certificates; this machine's may know more.
