@@ -136,15 +136,22 @@ module LabCopy
       local.close
       machine.communicate.upload(local.path, "#{remote}.gone")
     end
-    # What a learner has saved since the list was made is left alone, and comes back next time.
+    # What a learner saves between the two directions is left alone.  The new stamp must lie
+    # after what is unpacked here, which is no writing of theirs; theirs is made newer again.
     written = +""
     machine.communicate.sudo(<<~SH) { |kind, text| written << text if kind == :stdout }
       set -e
+      export LC_ALL=C
       cd #{GUEST}
-      find . -type f -cnewer #{STAMP} -printf '%P\\n' | tee #{remote}.written
       xargs -0 -r rm -f -- < #{remote}.gone
+      find . -type f -cnewer #{STAMP} -printf '%P\\n' | sort | tee #{remote}.written
       tar --no-same-owner --no-wildcards --anchored -X #{remote}.written -xf #{remote}.tar
-      rm -f #{remote}.tar #{remote}.gone #{remote}.written
+      tar -tf #{remote}.tar | sort > #{remote}.sent
+      find . -type f -cnewer #{STAMP} -printf '%P\\n' | sort | comm -23 - #{remote}.sent >> #{remote}.written
+      touch #{STAMP}
+      sleep 0.02
+      while IFS= read -r path; do chmod u+r -- "$path"; done < #{remote}.written
+      rm -f #{remote}.tar #{remote}.gone #{remote}.sent #{remote}.written
     SH
     machine.ui.info("to the machine: #{changed.length} files") unless changed.empty?
     written.lines(chomp: true).each { |path| now[path] = sent[path] }
