@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -75,6 +76,17 @@ def test_an_unknown_way_of_sharing_is_refused(project: Path) -> None:
     answer = vagrant(project, "libvirt", "validate", LAB_SHARE="telepathy")
     assert answer.returncode != 0
     assert "telepathy" in answer.stderr
+
+
+def test_a_taken_port_is_said_before_anything_starts(project: Path) -> None:
+    """`vagrant up` names the port that another program holds and how to take another, and starts nothing."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        answer = vagrant(project, "parallels", "up", LAB_PORT=str(port))
+    assert answer.returncode != 0
+    assert str(port) in answer.stderr and "LAB_PORT=" in answer.stderr
 
 
 def test_every_forwarded_port_is_on_loopback_only() -> None:

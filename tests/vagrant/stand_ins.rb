@@ -33,6 +33,11 @@ module StandIns
 
     def initialize(_machine); end
 
+    # Doing nothing, so that the triggers around it can be tried.
+    def action(_name)
+      Vagrant::Action::Builder.new
+    end
+
     def state
       Vagrant::MachineState.new(:not_created, "not created", "a stand-in has no machine")
     end
