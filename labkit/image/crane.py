@@ -9,7 +9,9 @@ Read: crane's documentation; the OCI distribution specification for what it asks
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -78,11 +80,30 @@ def manifest(name: str) -> bytes:
     return run("manifest", name, what=f"cannot fetch the manifest of {name}", timeout=120)
 
 
-def blob(reference: Reference, digest: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """A running crane and the stream of the blob's bytes; the caller reads to the end and waits."""
+@contextmanager
+def blob(reference: Reference, digest: str, timeout: float = TIMEOUT) -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
+    """The stream of a blob's bytes, and a function that ends crane and tells what it complained of.
+
+    A registry that stalls is given up after `timeout` seconds: the stream ends short.
+    """
     child = start("blob", reference.at(digest))
-    assert child.stdout is not None
-    return child, child.stdout
+    assert child.stdout is not None and child.stderr is not None
+    words = child.stderr
+    late = threading.Timer(timeout, child.kill)
+    late.start()
+
+    def failure() -> str:
+        said = words.read().decode(errors="replace")
+        if child.wait() < 0:
+            return f"it did not finish in {timeout:g} s"
+        return said
+
+    try:
+        yield child.stdout, failure
+    finally:
+        late.cancel()
+        child.kill()
+        child.communicate()
 
 
 def push(layout: Path, name: str) -> None:

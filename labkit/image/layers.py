@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from pathlib import Path
 
 from labkit import paths
-from labkit.errors import BadInput
+from labkit.errors import BadInput, LabError, Mismatch, NotFound
 from labkit.image import model
 from labkit.image.store import Image, Store
 
@@ -39,19 +38,34 @@ def layer_folders(image: Image) -> list[Path]:
 
 def _unpack_new(store: Store, layer: model.Descriptor, diff_id: str, folder: Path, below: list[Path]) -> None:
     # Only here, since a container usually starts from layers that are unpacked already.
-    import shutil
-
+    from labkit.image.drafts import draft
     from labkit.image.unpack import apply
 
-    draft = folder.with_name(f".{folder.name[:16]}.{os.getpid()}")
-    draft.mkdir(parents=True)
-    draft.chmod(0o755)
-    try:
-        apply(store.path(layer.digest), model.LAYERS[layer.media_type], diff_id, draft, overlay=True, below=below)
+    blob = store.path(layer.digest)
+    if not blob.exists():
+        raise NotFound(f"the store lacks the layer {layer.digest}", next="labkit pull the image again")
+    with draft(folder.parent, directory=True) as unfinished:
+        unfinished.chmod(0o755)
         try:
-            draft.rename(folder)
+            apply(blob, model.LAYERS[layer.media_type], diff_id, unfinished, overlay=True, below=below)
+        except LabError as error:
+            _blame(blob, layer.digest, error)
+            raise
+        try:
+            unfinished.rename(folder)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else: another run was faster
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _blame(blob: Path, digest: str, error: LabError) -> None:
+    """A layer that fails because the disk has changed its bytes is removed, so that a pull heals it."""
+    with blob.open("rb") as file:
+        actual = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != digest:
+        blob.unlink()
+        raise Mismatch(
+            "a layer in the store was damaged",
+            why=f"{digest} by name, {actual} by its bytes",
+            next="it is removed; labkit pull the image again",
+        ) from error

@@ -7,6 +7,7 @@ Read: the OCI image specification 1.1: descriptor, image-index, manifest, config
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -67,7 +68,11 @@ class Manifest(NamedTuple):
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Manifest:
         """From JSON. Raises BadInput for media types that are not an image's."""
-        manifest = cls(Descriptor.read(document["config"]), [Descriptor.read(layer) for layer in document["layers"]])
+        try:
+            config, layers = document["config"], list(document["layers"])
+        except (KeyError, TypeError) as error:
+            raise BadInput("this is no image's manifest", why=f"it lacks {error}") from error
+        manifest = cls(Descriptor.read(config), [Descriptor.read(layer) for layer in layers])
         if manifest.config.media_type not in CONFIGS:
             raise BadInput(
                 "this is no container image",
@@ -91,14 +96,32 @@ class Config(NamedTuple):
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Config:
-        """From JSON."""
+        """From JSON. Raises BadInput; a diff_id becomes a folder's name, so it must be a hash."""
+        try:
+            diff_ids = list(document["rootfs"]["diff_ids"])
+        except (KeyError, TypeError) as error:
+            raise BadInput("this is no image's configuration", why=f"it lacks {error}") from error
+        for diff_id in diff_ids:
+            if not DIGEST.fullmatch(str(diff_id)):
+                raise BadInput("an image's configuration is false", why=f"{diff_id!r} is no sha256 digest")
         return cls(
             str(document.get("architecture", "")),
             str(document.get("os", "")),
             document.get("config") or {},
-            list(document["rootfs"]["diff_ids"]),
+            diff_ids,
             list(document.get("history") or []),
         )
+
+
+def parse(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object. Raises BadInput for anything else."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise BadInput(f"{what} is no JSON", why=str(error)) from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{what} is no JSON object")
+    return document
 
 
 def kind(document: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from labkit.errors import BadInput
 
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 REPOSITORY = re.compile(rf"{COMPONENT}(?:/{COMPONENT})*")
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+DOMAIN = re.compile(rf"(?:{LABEL}(?:\.{LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HUB = "index.docker.io"
@@ -41,7 +43,7 @@ def parse(text: str) -> Reference:
     rest, _, digest = text.partition("@")
     first, slash, remainder = rest.partition("/")
     # Docker's rule: the first part is a registry if it could not be a user's name.
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and (set(first) & set(".:") or first == "localhost" or first != first.lower()):
         registry, path = first, remainder
     else:
         registry, path = HUB, rest
@@ -51,7 +53,9 @@ def parse(text: str) -> Reference:
     if registry == HUB and path and "/" not in path:
         path = f"library/{path}"
     wrong = ""
-    if not REPOSITORY.fullmatch(path):
+    if not DOMAIN.fullmatch(registry):  # it must never look like an option of crane's
+        wrong = f"{registry!r} is no registry: a host name, and perhaps a port"
+    elif not REPOSITORY.fullmatch(path):
         wrong = f"{path!r} is no repository name: lower-case letters, digits and . _ - between them"
     elif colon and not TAG.fullmatch(tag):
         wrong = f"{tag!r} is no tag"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ def serve(address: str = "127.0.0.1:0", disk: Path | None = None) -> Iterator[st
         for line in child.stderr:
             said += line
             if match := re.search(r"serving on port (\d+)", line):
+                # It writes a line for each request; a full pipe would stop it after some 2000.
+                threading.Thread(target=child.stderr.read, daemon=True).start()
                 yield f"{address.rpartition(':')[0]}:{match[1]}"
                 break
         else:

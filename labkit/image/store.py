@@ -2,25 +2,22 @@
 
 Owns: one OCI image layout at $LABKIT_DATA/images, shared by all images: blobs/sha256,
 index.json with the names.  A blob is hashed while it streams in and gets its name only
-when the hash is right; a killed pull leaves a draft, never a false blob.
+when the hash is right; a killed pull leaves a draft, which the next pull sweeps away,
+never a false blob.
 
 Read: the OCI image specification, image-layout and descriptor ("Digests").
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from labkit import paths
-from labkit.errors import Mismatch, NotFound
+from labkit.errors import BadInput, Mismatch, NotFound
 from labkit.image import model, reference
 
 CHUNK = 1 << 20  # bytes
@@ -60,26 +57,26 @@ class Store:
         except FileNotFoundError:
             raise NotFound(f"the store has no blob {digest}", next="labkit pull the image again") from None
         check(digest, "sha256:" + hashlib.sha256(data).hexdigest(), f"the blob in {self.folder}")
-        document: dict[str, Any] = json.loads(data)
-        return document
+        return model.parse(data, f"the blob {digest}")
 
     def put(self, stream: IO[bytes], digest: str, size: int | None, what: str) -> None:
         """Take in a blob that calls itself `digest`. Raises Mismatch, and then keeps nothing."""
-        self.blobs.mkdir(parents=True, exist_ok=True)
-        draft = self.blobs / f".{os.getpid()}.{digest[-16:]}"
+        from labkit.image.drafts import draft  # costs 5 ms, and most containers start from the store
+
         hasher, count = hashlib.sha256(), 0
-        try:
-            with draft.open("wb") as file:
-                while data := stream.read(CHUNK):
+        with draft(self.blobs) as unfinished:
+            with unfinished.open("wb") as file:
+                while (size is None or count <= size) and (data := stream.read(CHUNK)):
                     hasher.update(data)
                     count += len(data)
                     file.write(data)
+            if size is not None and count > size:  # more would only fill the disk
+                raise Mismatch(f"{what} is too long", why=f"{size} bytes were promised for {digest}, more came")
             check(digest, "sha256:" + hasher.hexdigest(), what)
             if size is not None and count != size:
                 raise Mismatch(f"{what} has the wrong size", why=f"{size} bytes were promised, {count} came")
-            draft.rename(self.path(digest))
-        finally:
-            draft.unlink(missing_ok=True)
+            unfinished.chmod(0o644)
+            unfinished.rename(self.path(digest))
 
     # --- names ---------------------------------------------------------------------------
 
@@ -101,7 +98,9 @@ class Store:
         return Image(full, digest, manifest, model.Config.read(self.document(manifest.config.digest)), self)
 
     def _name(self, name: str, digest: str) -> None:
-        with self._locked():
+        from labkit.image.drafts import locked
+
+        with locked(self.folder):
             entries = {**self.names(), name: digest}
             manifests = [
                 {
@@ -117,16 +116,6 @@ class Store:
             draft.write_text(json.dumps(index, indent=1))
             draft.rename(self.folder / "index.json")
             (self.folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}\n')
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
     # --- from a registry -----------------------------------------------------------------
 
@@ -147,6 +136,8 @@ class Store:
         if model.kind(document) == "index":
             chosen = model.choose(document, platform or model.host_platform())
             digest, document = self._fetch_manifest(wanted.at(chosen.digest), chosen.digest)
+            if model.kind(document) == "index":
+                raise BadInput(f"{wanted} is an index of indexes", next="crane manifest shows it")
         manifest = model.Manifest.read(document)
         for part in (manifest.config, *manifest.layers):
             if not self.path(part.digest).exists():
@@ -162,8 +153,8 @@ class Store:
         check(digest or actual, actual, f"the manifest of {name}")
         from io import BytesIO
 
+        document = model.parse(data, f"the manifest of {name}")
         self.put(BytesIO(data), actual, len(data), f"the manifest of {name}")
-        document: dict[str, Any] = json.loads(data)
         return actual, document
 
     def _fetch_blob(self, wanted: reference.Reference, part: model.Descriptor) -> None:
@@ -171,17 +162,14 @@ class Store:
 
         what = f"blob {part.digest[:19]} of {wanted}"
         print(f"{part.digest[7:19]}: {part.size / 1e6:.1f} MB", file=sys.stderr)
-        child, stream = crane.blob(wanted, part.digest)
-        try:
-            self.put(stream, part.digest, part.size, what)
-        except Mismatch:
-            words = child.stderr.read().decode(errors="replace") if child.stderr else ""
-            if child.wait():
-                raise crane.failure(f"cannot fetch {what}", words) from None
-            raise
-        finally:
-            child.kill()
-            child.communicate()
+        with crane.blob(wanted, part.digest) as (stream, failure):
+            try:
+                self.put(stream, part.digest, part.size, what)
+            except Mismatch:
+                # crane hashes too: when it complains of the hash, ours says it better.
+                if (words := failure()) and "checksum" not in words:
+                    raise crane.failure(f"cannot fetch {what}", words) from None
+                raise
 
 
 def check(promised: str, actual: str, what: str) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from labkit.errors import BadInput, LabError
+from labkit.errors import BadInput, LabError, Refused, explain
 from labkit.image import model
 from labkit.image.store import Image, check
 from labkit.image.stream import PlainStream
@@ -28,6 +28,7 @@ from labkit.kernel.syscalls import openat2
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
+OPAQUE_MARK = "trusted.overlay.opaque"
 XATTR = "SCHILY.xattr."  # the pax header in which tar carries extended attributes
 # Others belong to the machine (trusted.overlay.* would forge overlayfs's own marks).
 XATTRS_TAKEN = ("user.", "security.capability")
@@ -54,9 +55,11 @@ def apply(
     extractor = Extractor(root, overlay, below or [])
     try:
         try:
-            with tarfile.open(fileobj=cast("tarfile._Fileobj", stream), mode="r|", bufsize=COPY) as archive:
+            with tarfile.open(
+                fileobj=cast("tarfile._Fileobj", stream), mode="r|", bufsize=COPY, tarinfo=Header
+            ) as archive:
                 for entry in archive:
-                    extractor.add(archive, entry)
+                    _add(extractor, archive, entry)
                     cast(Any, archive).members = []  # else the archive remembers every entry
         except tarfile.TarError as error:
             raise BadInput("a layer is no tar archive", why=str(error)) from error
@@ -66,6 +69,34 @@ def apply(
     finally:
         extractor.close()
         stream.close()
+
+
+class Header(tarfile.TarInfo):
+    """A header; one that is damaged is an error, where tarfile would take it for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Header:
+        """The next header of the archive. Raises tarfile.ReadError."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ in ("EOFHeaderError", "EmptyHeaderError"):
+                raise  # these two are an honest end
+            raise tarfile.ReadError(f"a header is damaged: {error}") from error
+
+
+def _add(extractor: Extractor, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+    """Make one entry; what the kernel or Python says against it names the entry."""
+    try:
+        extractor.add(archive, entry)
+    except PermissionError as error:
+        if os.geteuid() == 0:
+            explain(error, f"cannot unpack {entry.name!r}")
+        raise Refused(f"cannot unpack {entry.name!r}", why=str(error), next="run it as root") from error
+    except OSError as error:
+        explain(error, f"cannot unpack {entry.name!r}")
+    except (ValueError, OverflowError) as error:  # a NUL in a name; a time or a device beyond the kernel's
+        raise BadInput(f"a layer holds an impossible entry: {entry.name!r}", why=str(error)) from error
 
 
 class Extractor:
@@ -90,6 +121,7 @@ class Extractor:
         if not parts:
             if entry.isdir():
                 self._dress(self.root, ".", entry)
+                self.folder_times.append((".", entry.mtime))
             return
         name = parts[-1]
         if name == "..":
@@ -99,7 +131,7 @@ class Extractor:
         if name == OPAQUE:
             self._opaque(where, folder)
         elif name.startswith(WHITEOUT):
-            self._whiteout(folder, name.removeprefix(WHITEOUT), entry.name)
+            self._whiteout(where, folder, name.removeprefix(WHITEOUT), entry.name)
         else:
             self._make(archive, entry, where, folder, name)
             self.made.add("/".join(parts))
@@ -108,7 +140,17 @@ class Extractor:
         """Folders get their times last: making something in them has changed these."""
         for path, when in reversed(self.folder_times):
             where, _, name = path.rpartition("/")
-            os.utime(name, (when, when), dir_fd=self._open_folder(where), follow_symlinks=False)
+            try:
+                folder = self._resolve(where)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # a later entry of the layer has replaced it
+            try:
+                if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+                    os.utime(name, (when, when), dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                pass
+            finally:
+                os.close(folder)
 
     # --- where ---------------------------------------------------------------------------
 
@@ -148,7 +190,7 @@ class Extractor:
             os.mkdir(name, 0o755, dir_fd=above)
             for folder in reversed(self.below):
                 try:
-                    seen = os.lstat(folder / path)
+                    seen = _stat_beneath(folder, path)
                 except OSError:
                     continue
                 os.chown(name, seen.st_uid, seen.st_gid, dir_fd=above)
@@ -187,9 +229,13 @@ class Extractor:
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
-            if not stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+            there = os.lstat(name, dir_fd=folder)
+            if not stat.S_ISDIR(there.st_mode):
                 self._clear(folder, name)
                 os.mkdir(name, 0o700, dir_fd=folder)
+                if self.overlay and stat.S_ISCHR(there.st_mode) and there.st_rdev == 0:
+                    # Deleted and made again: what the layers below had there must stay hidden.
+                    os.setxattr(f"/proc/self/fd/{folder}/{name}", OPAQUE_MARK, b"y")
 
     def _write(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: int, name: str) -> None:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -197,7 +243,8 @@ class Extractor:
             source = archive.extractfile(entry)
             if source is not None:
                 while data := source.read(COPY):
-                    os.write(fd, data)
+                    while data:  # the kernel may take less than all, when the disk is nearly full
+                        data = data[os.write(fd, data) :]
             if os.geteuid() == 0:
                 os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, stat.S_IMODE(entry.mode))
@@ -220,6 +267,8 @@ class Extractor:
             there = os.lstat(target, dir_fd=source)
             if stat.S_ISDIR(there.st_mode):
                 raise BadInput(f"hard link {entry.name!r} leads to a folder: {entry.linkname!r}")
+            if _same(there, folder, name):
+                return
             self._clear(folder, name)
             os.link(target, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError as error:
@@ -242,11 +291,23 @@ class Extractor:
 
     # --- deletions -----------------------------------------------------------------------
 
-    def _whiteout(self, folder: int, name: str, full: str) -> None:
+    def _whiteout(self, where: str, folder: int, name: str, full: str) -> None:
+        """A deletion is of what the layers below hold; what this layer brought stays."""
         if name in ("", ".", "..") or name.startswith(".wh."):
             if name.startswith(".wh."):
                 return  # aufs's own bookkeeping in old images
             raise BadInput(f"a layer deletes what has no name: {full!r}")
+        path = f"{where}/{name}" if where else name
+        if path in self.made or any(made.startswith(f"{path}/") for made in self.made):
+            try:
+                inside = os.open(name, C.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError:
+                return  # no folder: it hides what lies below it already
+            try:
+                self._opaque(path, inside)
+            finally:
+                os.close(inside)
+            return
         self._clear(folder, name)
         if self.overlay:
             try:
@@ -256,7 +317,7 @@ class Extractor:
 
     def _opaque(self, where: str, folder: int) -> None:
         if self.overlay:
-            os.setxattr(f"/proc/self/fd/{folder}/.", "trusted.overlay.opaque", b"y")
+            os.setxattr(f"/proc/self/fd/{folder}/.", OPAQUE_MARK, b"y")
             return
         for name in os.listdir(f"/proc/self/fd/{folder}/."):
             path = f"{where}/{name}" if where else name
@@ -274,6 +335,26 @@ class Extractor:
             keep = self._parent
             if keep is not None and keep[1] != folder:
                 self._forget_parent()
+
+
+def _stat_beneath(folder: Path, path: str) -> os.stat_result:
+    """What stands at `path` beneath `folder`, which a hostile path cannot leave."""
+    root = os.open(folder, C.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = openat2(root, path, C.O_PATH | os.O_DIRECTORY, resolve=C.RESOLVE_IN_ROOT)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(root)
+
+
+def _same(one: os.stat_result, folder: int, name: str) -> bool:
+    try:
+        return os.path.samestat(one, os.lstat(name, dir_fd=folder))
+    except FileNotFoundError:
+        return False
 
 
 def _xattrs(entry: tarfile.TarInfo) -> Iterator[tuple[str, bytes]]:
