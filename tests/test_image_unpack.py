@@ -43,7 +43,7 @@ def _looks(there: Path) -> list[tuple[Any, ...]]:
 
 def test_dots_stay_inside(tmp_path: Path, outside: Path) -> None:
     """`..` at the root is the root, as it is for every process (umoci does the same)."""
-    root = unpack(archive(entry("../../outside/new", data=b"x"), entry("../secret", data=b"y")), tmp_path / "root")
+    root = unpack(archive(entry("../outside/new", data=b"x"), entry("../secret", data=b"y")), tmp_path / "root")
     assert (root / "outside/new").read_bytes() == b"x"
     assert (root / "secret").read_bytes() == b"y"
 
@@ -103,7 +103,8 @@ def test_no_archive_reaches_outside(tmp_path: Path, outside: Path, seed: int) ->
     """Random small archives of hostile names: they apply or are refused, and outside nothing moves."""
     dice = random.Random(seed)
     names = ["a", "b", "a/b", "a/b/c", "b/a", "../outside/secret", "a/../b", f"{outside}/secret", "../outside/sub/x"]
-    targets = [*names, "..", "/", str(outside), "../outside", "../outside/sub", "a/../../outside", "."]
+    # Never "/" or "..": if the guard ever broke, this test would do its damage to them.
+    targets = [*names, str(outside), f"{outside}/sub", "../outside", "../outside/sub", "a/../../outside", "."]
     entries = []
     for _ in range(dice.randint(2, 9)):
         name, target = dice.choice(names), dice.choice(targets)

@@ -107,7 +107,7 @@ class Extractor:
         self.overlay = overlay
         self.below = below
         self.made: set[str] = set()  # what this layer brought: an opaque mark spares it
-        self.folder_times: list[tuple[str, float]] = []
+        self.folder_times: dict[str, int] = {}  # path: nanoseconds since 1970, set at the end
         self._parent: tuple[str, int] | None = None
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Extractor:
         if not parts:
             if entry.isdir():
                 self._dress(self.root, ".", entry)
-                self.folder_times.append((".", entry.mtime))
+                self.folder_times["."] = _nanoseconds(entry)
             return
         name = parts[-1]
         if name == "..":
@@ -137,8 +137,11 @@ class Extractor:
             self.made.add("/".join(parts))
 
     def finish(self) -> None:
-        """Folders get their times last: making something in them has changed these."""
-        for path, when in reversed(self.folder_times):
+        """Folders get their times last: making something in them has changed these.
+
+        Those that the layer only writes into keep the times that they had, as with umoci.
+        """
+        for path, when in self.folder_times.items():
             where, _, name = path.rpartition("/")
             try:
                 folder = self._resolve(where)
@@ -146,7 +149,7 @@ class Extractor:
                 continue  # a later entry of the layer has replaced it
             try:
                 if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
-                    os.utime(name, (when, when), dir_fd=folder, follow_symlinks=False)
+                    os.utime(name, ns=(when, when), dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:
                 pass
             finally:
@@ -167,6 +170,7 @@ class Extractor:
             raise BadInput(f"a layer puts something below {path!r}, which is no folder") from None
         self._forget_parent()
         self._parent = (path, fd)
+        self.folder_times.setdefault(path or ".", os.fstat(fd).st_mtime_ns)
         return fd
 
     def _resolve(self, path: str) -> int:
@@ -195,6 +199,7 @@ class Extractor:
                     continue
                 os.chown(name, seen.st_uid, seen.st_gid, dir_fd=above)
                 os.chmod(name, stat.S_IMODE(seen.st_mode), dir_fd=above)
+                self.folder_times.setdefault(path, seen.st_mtime_ns)
                 break
         except FileExistsError:
             raise BadInput(f"a layer puts something below {path!r}, which is no folder") from None
@@ -206,7 +211,7 @@ class Extractor:
     def _make(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, where: str, folder: int, name: str) -> None:
         if entry.isdir():
             self._make_folder(folder, name)
-            self.folder_times.append((f"{where}/{name}" if where else name, entry.mtime))
+            self.folder_times[f"{where}/{name}" if where else name] = _nanoseconds(entry)
         elif entry.isreg():
             self._clear(folder, name)
             self._write(archive, entry, folder, name)
@@ -335,6 +340,10 @@ class Extractor:
             keep = self._parent
             if keep is not None and keep[1] != folder:
                 self._forget_parent()
+
+
+def _nanoseconds(entry: tarfile.TarInfo) -> int:
+    return round(entry.mtime * 1_000_000_000)
 
 
 def _stat_beneath(folder: Path, path: str) -> os.stat_result:
