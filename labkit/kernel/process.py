@@ -34,7 +34,7 @@ def parent(pid: int) -> int | None:
     return int(fields[1]) if fields else None
 
 
-def _stat(pid: int) -> list[str] | None:
+def _stat(pid: int | str) -> list[str] | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -90,7 +90,8 @@ def set_title(title: str) -> None:
     /proc/self/stat); the kernel reads it afresh each time somebody asks.
     """
     call("prctl", C.PR_SET_NAME, title[:15], 0, 0, 0)
-    fields = _stat(os.getpid()) or []
+    # Not getpid(): in a new pid namespace that is 1, and /proc, still the old one, means another's 1.
+    fields = _stat("self") or []
     if len(fields) < 47 or not int(fields[45]):
         return
     start, end = int(fields[45]), int(fields[46])
