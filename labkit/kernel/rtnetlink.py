@@ -30,7 +30,8 @@ RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst length, src length, tos, tabl
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_NET_NS_PID, IFLA_IFALIAS = 18, 19, 20
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE = 4
 VETH_INFO_PEER = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 RTA_DST, RTA_GATEWAY = 1, 5
@@ -82,6 +83,13 @@ def create_veth(netlink: Netlink, name: str, peer: str, pid: int, mac: bytes, ma
 def set_up(netlink: Netlink, index: int) -> None:
     """ip link set up."""
     netlink.request(RTM_NEWLINK, _link(index, IFF_UP, IFF_UP), what=f"set device {index} up")
+
+
+def set_hairpin(netlink: Netlink, index: int) -> None:
+    """bridge link set hairpin on: a frame may leave by the port of the bridge by which it came."""
+    data = attribute(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1"))
+    info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_SLAVE_KIND, "bridge") + data)
+    netlink.request(RTM_NEWLINK, _link(index) + info, what=f"let frames turn round at device {index}")
 
 
 def set_alias(netlink: Netlink, index: int, alias: str) -> None:

@@ -37,37 +37,55 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 def attach(container: str, pid: int, ledger: Ledger, name: str = DEFAULT) -> Endpoint:
     """Give the process `pid` a place on the bridge; the bridge is made when it is not there.
 
-    Raises InUse when a foreign device has the bridge's name, LabError when the kernel refuses.
+    Raises InUse when a foreign device or table has our name, LabError when the kernel refuses;
+    nothing of this container is left on the network then.
     """
     with _locked(name) as plan, Netlink() as netlink:
-        if not plan.base or not any(link.name == name for link in rtnetlink.links(netlink)):
-            _make(netlink, name, plan)
-        index = _own_bridge(netlink, name)
-        address = plan.free_address()
-        mac = b"\x02\x42" + socket.inet_aton(address)  # locally administered, and telling its address
-        endpoint = Endpoint(name, f"lk{container[:10]}", address, PREFIX, _host(plan.base, 1), mac.hex(":"))
-        plan.addresses[container] = address
-        plan.save()
-        ledger.record("link", name=endpoint.host_interface)
         try:
-            rtnetlink.create_veth(netlink, endpoint.host_interface, endpoint.name, pid, mac, index)
-        except OSError as error:
-            explain(error, f"cannot connect the container to {name}")
+            if not plan.base or _find(netlink, name) is None:
+                _make(netlink, name, plan)
+            return _connect(netlink, container, pid, ledger, name, plan)
+        except BaseException:
+            _leave(container, ledger, name, plan)
+            raise
+
+
+def _connect(netlink: Netlink, container: str, pid: int, ledger: Ledger, name: str, plan: Plan) -> Endpoint:
+    bridge = _find(netlink, name)
+    if bridge is None or bridge.kind != "bridge" or bridge.alias != MARK:
+        raise _foreign(f"network device {name}", f"ip link show {name}")
+    address = plan.free_address()
+    mac = b"\x02\x42" + socket.inet_aton(address)  # locally administered, and telling its address
+    endpoint = Endpoint(name, f"lk{container[:10]}", address, PREFIX, _host(plan.base, 1), mac.hex(":"))
+    plan.addresses[container] = address
+    plan.save()
+    ledger.record("link", name=endpoint.host_interface)
+    try:
+        rtnetlink.create_veth(netlink, endpoint.host_interface, endpoint.name, pid, mac, bridge.ifindex)
+        # Where br_netfilter is loaded, DNAT happens inside the bridge: without this a container
+        # could not reach its own published port, for its frames may not turn round.
+        rtnetlink.set_hairpin(netlink, socket.if_nametoindex(endpoint.host_interface))
+    except OSError as error:
+        explain(error, f"cannot connect the container to {name}")
     return endpoint
 
 
 def detach(container: str, ledger: Ledger, name: str = DEFAULT) -> None:
     """Take the cable out and free the address; with the last container the network goes too."""
     with _locked(name) as plan:
-        for entry in ledger.entries():
-            if entry.kind == "link":
-                ledger.release(entry)
-        plan.addresses.pop(container, None)
-        if plan.addresses:
-            plan.save()
-        else:
-            Ledger(f"network-{name}").release_all()
-            plan.file.unlink(missing_ok=True)
+        _leave(container, ledger, name, plan)
+
+
+def _leave(container: str, ledger: Ledger, name: str, plan: Plan) -> None:
+    for entry in ledger.entries():
+        if entry.kind == "link":
+            ledger.release(entry)
+    plan.addresses.pop(container, None)
+    if plan.addresses:
+        plan.save()
+    else:
+        Ledger(f"network-{name}").release_all()
+        plan.file.unlink(missing_ok=True)
 
 
 def reset() -> None:
@@ -85,14 +103,18 @@ def subnet(name: str = DEFAULT) -> str | None:
 
 
 def _make(netlink: Netlink, name: str, plan: Plan) -> None:
-    """The bridge, its address, the way out.  Each is in the ledger before it exists."""
+    """The bridge, its address, the way out.  Each is in the ledger before it exists.
+
+    The plan is saved last: as long as it is not there, the network is not whole.
+    """
     ledger = Ledger(f"network-{name}")
-    if any(link.name == name for link in rtnetlink.links(netlink)):
-        _own_bridge(netlink, name)  # raises when somebody else's
-        ledger.release_all()
+    ledger.release_all()  # what a killed process left half made
+    # Before anything is written down: what stands in the ledger is removed by a reset.
+    if _find(netlink, name) is not None:
+        raise _foreign(f"network device {name}", f"ip link show {name}")
+    if nftables.ruleset(FAMILY, TABLE):
+        raise _foreign(f"nft table {FAMILY} {TABLE}", f"nft list table {FAMILY} {TABLE}")
     base = _free_subnet(netlink)
-    plan.base = base
-    plan.save()
     ledger.record("link", name=name)
     try:
         rtnetlink.create_bridge(netlink, name)
@@ -108,6 +130,8 @@ def _make(netlink: Netlink, name: str, plan: Plan) -> None:
         FORWARDING.write_text("1")
     ledger.record("nft_table", family=FAMILY, name=TABLE)
     nftables.apply(_table(name, base), f"cannot let {name} out to other networks")
+    plan.base = base
+    plan.save()
 
 
 def _table(name: str, base: str) -> list[nftables.Statement]:
@@ -131,28 +155,23 @@ def _table(name: str, base: str) -> list[nftables.Statement]:
         {"masquerade": None},
     ]
     return [
-        {"add": {"table": {"family": FAMILY, "name": TABLE}}},
-        {"flush": {"table": {"family": FAMILY, "name": TABLE}}},
+        {"create": {"table": {"family": FAMILY, "name": TABLE}}},  # fails where "add" would join another's
         *({"add": {"chain": {**common, **chain}}} for chain in chains),
         {"add": {"rule": {**common, "chain": "postrouting", "expr": leave}}},
         {"add": {"rule": {**common, "chain": "postrouting", "expr": hairpin}}},
     ]
 
 
-def _own_bridge(netlink: Netlink, name: str) -> int:
-    found = next((link for link in rtnetlink.links(netlink) if link.name == name), None)
-    if found is None:
-        raise LabError(f"the bridge {name} is gone", next="labkit reset")
-    if found.kind != "bridge" or found.alias != MARK:
-        # Killed between making the bridge and marking it, we find our own without the mark.
-        ours = any(entry.fields.get("name") == name for entry in Ledger(f"network-{name}").entries())
-        if not (ours and found.kind == "bridge"):
-            raise InUse(
-                f"there is a network device {name} that labkit did not make",
-                why=f"it is a {found.kind or 'plain'} device without labkit's mark",
-                next=f"ip link show {name}; remove or rename it, if it is yours",
-            )
-    return found.ifindex
+def _find(netlink: Netlink, name: str) -> rtnetlink.Link | None:
+    return next((link for link in rtnetlink.links(netlink) if link.name == name), None)
+
+
+def _foreign(thing: str, look: str) -> InUse:
+    return InUse(
+        f"there is a {thing} that labkit did not make",
+        why="its name is the one that labkit's network needs, and no entry in this labkit's ledger owns it",
+        next=f"{look}; remove or rename it, if it is yours",
+    )
 
 
 def _free_subnet(netlink: Netlink) -> str:

@@ -43,7 +43,8 @@ class PortMapping(NamedTuple):
 
 def parse(text: str) -> PortMapping:
     """[IP:][PORT:]PORT[/tcp|udp], as docker run -p. Raises BadInput."""
-    match_ = re.fullmatch(r"(?:(?P<ip>[0-9.]+):)?(?:(?P<host>\d*):)?(?P<inner>\d+)(?:/(?P<protocol>\w+))?", text)
+    form = r"(?:(?P<ip>\d+(?:\.\d+){3}):)?(?:(?P<host>\d*):)?(?P<inner>\d+)(?:/(?P<protocol>\w+))?"
+    match_ = re.fullmatch(form, text)
     wrong = ""
     if match_ is None:
         wrong = "ranges and IPv6 addresses are not understood yet" if re.search(r"\d-\d|\[", text) else "no such form"
