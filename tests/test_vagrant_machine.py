@@ -10,8 +10,10 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +35,11 @@ def person() -> Iterator[pwd.struct_passwd]:
     name = f"labtest{os.getpid()}"
     subprocess.run(["useradd", "--create-home", name], check=True)
     yield pwd.getpwnam(name)
-    subprocess.run(["userdel", "--remove", name], capture_output=True)
+    # libvirt's session service outlives its last client by two minutes; nobody else is this user.
+    for pid in subprocess.run(["ps", "-o", "pid=", "-u", name], capture_output=True, text=True).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    time.sleep(1)
+    subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
