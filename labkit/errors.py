@@ -10,7 +10,11 @@ Read: errno(3).
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+
+from labkit.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class LabError(Exception):

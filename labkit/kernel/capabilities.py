@@ -9,10 +9,13 @@ Read: capabilities(7), capget(2), include/uapi/linux/capability.h.
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
+from labkit.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 NAMES = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
@@ -51,19 +54,35 @@ def names(mask: int) -> list[str]:
 
 def last() -> int:
     """The highest capability that this kernel knows."""
-    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    with open("/proc/sys/kernel/cap_last_cap", "rb", buffering=0) as file:
+        return int(file.read())
 
 
 def held(pid: int | str = "self") -> dict[str, int]:
     """The five masks of a process by the kernel's names: CapInh CapPrm CapEff CapBnd CapAmb."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {key: int(value, 16) for key, _, value in (line.partition(":\t") for line in lines) if key.startswith("Cap")}
+    with open(f"/proc/{pid}/status") as file:
+        rows = [line.partition(":\t") for line in file]
+    return {key: int(value, 16) for key, _, value in rows if key.startswith("Cap")}
 
 
-def limit(keep: list[str]) -> None:
-    """Drop from the bounding set everything but `keep`: no execve can bring it back."""
+def own() -> tuple[int, int, int]:
+    """The effective, permitted and inheritable masks of this process, from capget(2): no file can pretend others."""
+    data = Data()
+    call("capget", Header(C.LINUX_CAPABILITY_VERSION_3, 0), data)
+    low, high = (
+        (getattr(data, f"{name}{half}") for name in ("effective", "permitted", "inheritable")) for half in "01"
+    )
+    effective, permitted, inheritable = (one | other << 32 for one, other in zip(low, high, strict=True))
+    return effective, permitted, inheritable
+
+
+def limit(keep: list[str], highest: int | None = None) -> None:
+    """Drop from the bounding set everything but `keep`: no execve can bring it back.
+
+    highest -- what `last` said.  Give it where /proc is a container's own: its image may hold a file of that name.
+    """
     mask = bits(keep)
-    for number in range(last() + 1):
+    for number in range((last() if highest is None else highest) + 1):
         if not mask >> number & 1:
             call("prctl", C.PR_CAPBSET_DROP, number, 0, 0, 0)
 
@@ -80,3 +99,22 @@ def set_sets(permitted: list[str], *, inheritable: list[str] | None = None) -> N
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = Data(low, low, passed_on & 0xFFFFFFFF, high, high, passed_on >> 32)
     call("capset", header, data)
+
+
+def set_exactly(effective: list[str], permitted: list[str], inheritable: list[str], ambient: list[str]) -> None:
+    """Make these the four sets of the calling process; the bounding set is `limit`'s.
+
+    A capability can be ambient only while it is permitted and inheritable: any other one of `ambient` is left out,
+    as runc leaves it out (what `runc spec` writes has such).  Raises OSError EPERM for what this process does not hold.
+    """
+    call("prctl", C.PR_CAP_AMBIENT, C.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    masks = [bits(one) for one in (effective, permitted, inheritable)]
+    halves = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in masks]
+    call("capset", Header(C.LINUX_CAPABILITY_VERSION_3, 0), Data(*halves))
+    for number in sorted(NUMBERS[name] for name in set(ambient) & set(permitted) & set(inheritable)):
+        call("prctl", C.PR_CAP_AMBIENT, C.PR_CAP_AMBIENT_RAISE, number, 0, 0)
+
+
+def keep_over_change_of_user(on: bool) -> None:
+    """Whether the permitted set outlives setuid(2) from root to somebody else (PR_SET_KEEPCAPS)."""
+    call("prctl", C.PR_SET_KEEPCAPS, int(on), 0, 0, 0)

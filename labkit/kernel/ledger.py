@@ -13,12 +13,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from labkit import paths
-from labkit.errors import LabError
+from labkit.errors import LabError, explain
 from labkit.kernel import cgroups, mounts, process
 
 Fields = dict[str, str | int]
@@ -58,7 +60,10 @@ class Ledger:
 
     def release(self, entry: Entry) -> None:
         """Give the resource back and strike it out. Raises LabError when it cannot be given back."""
-        RELEASE[entry.kind](entry.fields)
+        try:
+            RELEASE[entry.kind](entry.fields)
+        except OSError as error:
+            explain(error, f"cannot give back {entry}")
         self.forget(entry)
 
     def release_all(self) -> list[Entry]:
@@ -160,6 +165,19 @@ def _nft_table(fields: Fields) -> None:
         raise LabError(f"cannot delete the nft table {fields['name']}", why=done.stderr.strip().partition("\n")[0])
 
 
+def _iptables(fields: Fields) -> None:
+    import subprocess
+
+    program, rule = str(fields["program"]), str(fields["rule"]).split()
+    try:
+        done = subprocess.run([program, "-w", "-D", str(fields["chain"]), *rule], capture_output=True, text=True)
+    except FileNotFoundError:
+        return  # without the program there is no way to look; its tables go with the machine
+    # Status 1: no such rule, or no such chain; with dockerd's removal both go.
+    if done.returncode > 1:
+        raise LabError(f"cannot delete a rule of {program}", why=done.stderr.strip().partition("\n")[0])
+
+
 def _sysctl(fields: Fields) -> None:
     try:
         Path(str(fields["path"])).write_text(str(fields["before"]))
@@ -186,14 +204,38 @@ def _file(fields: Fields) -> None:
     Path(str(fields["path"])).unlink(missing_ok=True)
 
 
+def _guardian(fields: Fields) -> None:
+    """It ends all that its stage child has started, then itself; killed at once it could not."""
+    pid, start = int(fields["pid"]), int(fields["start"])
+    process.kill(pid, start, signal.SIGTERM)
+    process.kill(pid, start, signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while process.is_alive(pid, start) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill(pid, start)
+
+
+def _command(fields: Fields) -> None:
+    """A program of a higher floor gives it back; standard error says why it could not."""
+    import subprocess
+
+    done = subprocess.run(json.loads(str(fields["argv"])), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"cannot give back what {fields['role']} holds", why=done.stderr.strip())
+
+
 RELEASE: dict[str, Callable[[Fields], None]] = {
     "process": _process,
+    "forwarder": _process,
+    "guardian": _guardian,
     "mount": _mount,
     "cgroup": _cgroup,
     "controllers": _controllers,
     "link": _link,
     "nft_table": _nft_table,
+    "iptables": _iptables,
     "sysctl": _sysctl,
     "directory": _directory,
     "file": _file,
+    "command": _command,
 }

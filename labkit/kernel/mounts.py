@@ -1,21 +1,26 @@
 """Floor 1: mounts: attach, bind, make private, pivot, detach.
 
-Owns: mount(2) and its relatives in the calling process's mount namespace, the names of
-mount options, and the causes behind their errnos that can be read off this machine.
+Owns: mount(2) and its relatives in the calling process's mount namespace, and the names of
+mount options.  Why one failed is in labkit.kernel.causes.
 
 Read: mount(2), mount_namespaces(7), pivot_root(2), fsopen(2), proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
 
-import errno
+import ctypes
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
-from labkit.errors import explain
 from labkit.kernel import constants as C
+from labkit.kernel import mountinfo
+from labkit.kernel.attempts import attempt, noted
+from labkit.kernel.mountinfo import lines as lines  # known by this module's name too
+from labkit.kernel.mountinfo import unescape as unescape
 from labkit.kernel.syscalls import call
+from labkit.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FLAGS = {
     "ro": C.MS_RDONLY,
@@ -37,6 +42,7 @@ PROPAGATION = {
     "shared": C.MS_SHARED,
     "rshared": C.MS_SHARED | C.MS_REC,
     "unbindable": C.MS_UNBINDABLE,
+    "runbindable": C.MS_UNBINDABLE | C.MS_REC,
 }
 
 
@@ -51,13 +57,11 @@ def mount(source: str | None, target: Path | str, kind: str | None, options: lis
     options = options or []
     bits = flag_bits(options)
     data = ",".join(option for option in options if option not in FLAGS) or None
-    try:
-        if bits & C.MS_BIND:
-            call("mount", source, os.fspath(target), None, bits & (C.MS_BIND | C.MS_REC), None)
-        else:
-            call("mount", source, os.fspath(target), kind, bits, data)
-    except OSError as error:
-        explain(error, f"cannot mount {source or kind} on {target}", why=_cause(error, source, target, kind))
+    what = f"cannot mount {source or kind} on {target}"
+    if bits & C.MS_BIND:
+        attempt(what, "mount", source, os.fspath(target), None, bits & (C.MS_BIND | C.MS_REC), None)
+    else:
+        attempt(what, "mount", source, os.fspath(target), kind, bits, data)
 
 
 def flag_bits(options: list[str]) -> int:
@@ -74,33 +78,13 @@ def reflag(target: Path | str, options: list[str]) -> None:
     Raises LabError.
     """
     bits = flag_bits(options) & ~(C.MS_BIND | C.MS_REC)
-    try:
-        call("mount", None, os.fspath(target), None, bits | C.MS_BIND | C.MS_REMOUNT, None)
-    except OSError as error:
-        explain(error, f"cannot make {target} {','.join(options)}")
-
-
-def _cause(error: OSError, source: str | None, target: Path | str, kind: str | None) -> str:
-    if error.errno == errno.ENOENT and not os.path.lexists(target):
-        return f"the mount point {target} does not exist"
-    if error.errno == errno.ENOENT and source and source.startswith("/") and not os.path.lexists(source):
-        return f"the source {source} does not exist"
-    if error.errno == errno.ENODEV:
-        return f"this kernel has no file system {kind} (see /proc/filesystems)"
-    if error.errno == errno.EPERM:
-        return "mounting needs CAP_SYS_ADMIN in the user namespace that owns this mount namespace"
-    if error.errno == errno.ENOTDIR:
-        return "one of source and target is a folder and the other is a file"
-    return ""
+    what = f"cannot make {target} {','.join(options)}"
+    attempt(what, "mount", None, os.fspath(target), None, bits | C.MS_BIND | C.MS_REMOUNT, None)
 
 
 def propagate(target: Path | str, how: str) -> None:
     """Set the propagation of `target` (mount_namespaces(7)); a name of PROPAGATION."""
-    try:
-        call("mount", None, os.fspath(target), None, PROPAGATION[how], None)
-    except OSError as error:
-        why = "it is not a mount point" if error.errno == errno.EINVAL else ""
-        explain(error, f"cannot make {target} {how}", why=why)
+    attempt(f"cannot make {target} {how}", "mount", None, os.fspath(target), None, PROPAGATION[how], None)
 
 
 def read_only(target: Path | str) -> None:
@@ -109,9 +93,28 @@ def read_only(target: Path | str) -> None:
     reflag(target, ["ro", "nosuid", "nodev", "noexec"])
 
 
+class Attributes(ctypes.Structure):
+    """struct mount_attr, mount_setattr(2)."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def read_only_all(target: Path | str) -> None:
+    """Make the mount on `target` and every mount below it read-only, in one step (Linux 5.12).
+
+    Raises LabError.
+    """
+    attributes = Attributes(attr_set=C.MOUNT_ATTR_RDONLY)
+    what = f"cannot make {target} and what is mounted below it read-only"
+    attempt(what, "mount_setattr", -100, os.fspath(target), C.AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
+
+
 def unmount(target: Path | str, *, detach: bool = False) -> None:
-    """umount2(2); `detach` takes it out of sight at once and ends it when nobody uses it."""
-    call("umount2", os.fspath(target), C.MNT_DETACH if detach else 0)
+    """umount2(2); `detach` takes it out of sight at once and ends it when nobody uses it.
+
+    Raises OSError; its note names who uses the mount, or what else is in the way.
+    """
+    noted("umount2", os.fspath(target), C.MNT_DETACH if detach else 0)
 
 
 def pivot(new_root: Path | str) -> None:
@@ -121,56 +124,87 @@ def pivot(new_root: Path | str) -> None:
     needed inside; the detach then takes the old root away (pivot_root(2), NOTES).
     """
     os.chdir(new_root)
-    try:
-        call("pivot_root", ".", ".")
-    except OSError as error:
-        why = ""
-        if error.errno == errno.EINVAL:
-            why = pivot_obstacle(Path(new_root))
-        explain(error, f"cannot make {new_root} the root", why=why)
+    attempt(f"cannot make {new_root} the root", "pivot_root", ".", ".")
     call("umount2", ".", C.MNT_DETACH)
     os.chdir("/")
 
 
-def pivot_obstacle(new_root: Path) -> str:
-    """Which of pivot_root's conditions fails here; empty when none that is known does."""
-    lines = {fields[4]: fields for fields in _mountinfo()}
-    if os.fspath(new_root) not in lines:
-        return f"{new_root} is not a mount point: bind it to itself first"
-    if any(field.startswith("shared:") for field in lines[os.fspath(new_root)][6:]):
-        return f"the mount on {new_root} is shared: make it private first"
-    if any(field.startswith("shared:") for field in lines.get("/", [])[6:]):
-        return "the present root's mount is shared: make it private first"
-    return ""
-
-
-def _mountinfo() -> Iterator[list[str]]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.partition(" - ")[0].split()
-        fields[4] = fields[4].encode().decode("unicode_escape")  # \040 is a space
-        yield fields
-
-
 def is_mounted(path: Path | str) -> bool:
     """Whether something is mounted exactly on `path`, seen from this process."""
-    return any(fields[4] == os.fspath(path) for fields in _mountinfo())
+    return any(mount.place == os.fspath(path) for mount in mountinfo.table().values())
 
 
 def find(kind: str) -> Path | None:
-    """Where a file system of type `kind` can be reached; None when nowhere.
+    """Where a file system of type `kind` can be reached; None when nowhere."""
+    from pathlib import Path
+
+    place = place_of(kind)
+    return None if place is None else Path(place)
+
+
+def place_of(kind: str) -> str | None:
+    """The same, as a text.
 
     A mount that another one covers is still listed: what is seen there must be of its device.
     """
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        if right.split()[0] != kind:
+    for mount in mountinfo.table().values():
+        if mount.kind != kind:
             continue
-        _, _, device, _, place, *_ = left.split()
-        path = Path(place.encode().decode("unicode_escape"))
         try:
-            seen = path.stat().st_dev
+            seen = os.stat(mount.place).st_dev
         except OSError:
             continue
-        if device == f"{os.major(seen)}:{os.minor(seen)}":
-            return path
+        if mount.device == f"{os.major(seen)}:{os.minor(seen)}":
+            return mount.place
     return None
+
+
+# --- by descriptors: nothing between the look and the deed can be swapped --------------------
+
+
+def tree(fd: int, *, recursive: bool = False) -> int:
+    """A copy of the mount that `fd` stands on, attached nowhere yet: a bind mount by descriptor (open_tree(2)).
+
+    Raises OSError.
+    """
+    flags = C.OPEN_TREE_CLONE | os.O_CLOEXEC | C.AT_EMPTY_PATH | (C.AT_RECURSIVE if recursive else 0)
+    return call("open_tree", fd, "", flags)
+
+
+def attach(detached: int, target: int) -> None:
+    """Attach a detached tree to the file or folder that the descriptor `target` stands on. Raises OSError."""
+    flags = C.MOVE_MOUNT_F_EMPTY_PATH | C.MOVE_MOUNT_T_EMPTY_PATH
+    call("move_mount", detached, "", target, "", flags)
+
+
+def set_attributes(fd: int, *, on: int = 0, off: int = 0, recursive: bool = False, userns: int | None = None,
+                   propagation: int = 0) -> None:  # fmt: skip
+    """Turn MOUNT_ATTR_... bits on and off for the mount that `fd` stands on (mount_setattr(2), Linux 5.12).
+
+    propagation -- MS_PRIVATE, MS_SLAVE, ..., 0 leaves it; a detached mount's too, which mount(2) does not reach
+    userns -- the namespace whose mapping it shows (MOUNT_ATTR_IDMAP; detached mounts only).  Raises OSError.
+    """
+    given = Attributes(attr_set=on, attr_clr=off, propagation=propagation, userns_fd=userns or 0)
+    flags = C.AT_EMPTY_PATH | (C.AT_RECURSIVE if recursive else 0)
+    call("mount_setattr", fd, "", flags, given, ctypes.sizeof(given))
+
+
+def new(kind: str, flags: tuple[str, ...] = (), attributes: int = 0, source: str = "") -> int:
+    """A new mount of file system type `kind`, attached nowhere yet (fsopen(2), fsmount(2)). Raises OSError."""
+    context = call("fsopen", kind, C.FSOPEN_CLOEXEC)
+    try:
+        if source:
+            call("fsconfig", context, C.FSCONFIG_SET_STRING, "source", source, 0)
+        for flag in flags:
+            call("fsconfig", context, C.FSCONFIG_SET_FLAG, flag, None, 0)
+        call("fsconfig", context, C.FSCONFIG_CMD_CREATE, None, None, 0)
+        return call("fsmount", context, C.FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def magic(fd: int) -> int:
+    """Which file system a descriptor stands on, by its number (statfs(2), f_type). Raises OSError."""
+    room = ctypes.create_string_buffer(256)
+    call("fstatfs", fd, room)
+    return int.from_bytes(room.raw[:8], "little")

@@ -8,13 +8,14 @@ Read: namespaces(7), clone(2), setns(2), pid_namespaces(7), cgroup_namespaces(7)
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from labkit.kernel import constants as C
+from labkit.kernel.attempts import noted
 from labkit.kernel.syscalls import call
+from labkit.lean import Record
 
 
-class Kind(NamedTuple):
+class Kind(Record):
     """One kind of namespace."""
 
     name: str  # as lsns(8) and the OCI specification's readers say it
@@ -59,14 +60,15 @@ def join(pid: int, names: list[str]) -> None:
     """Enter the namespaces of `pid`, all in one call (setns on a pidfd, Linux 5.8).
 
     The pid namespace is entered by children only: fork afterwards (setns(2)).
+    Raises OSError; its note says which of the kernel's conditions failed.
     """
     fd = call("pidfd_open", pid, 0)
     try:
-        call("setns", fd, flags(names))
+        noted("setns", fd, flags(names))
     finally:
         os.close(fd)
 
 
 def leave(names: list[str]) -> None:
-    """unshare(2): go on in new namespaces of these kinds."""
-    call("unshare", flags(names))
+    """unshare(2): go on in new namespaces of these kinds. Raises OSError, with a note as `join` has."""
+    noted("unshare", flags(names))

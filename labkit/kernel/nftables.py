@@ -26,8 +26,12 @@ def apply(commands: list[Statement], what: str) -> None:
 
 def ruleset(family: str = "", table: str = "") -> list[Statement]:
     """The objects of the whole ruleset, or of one table ([] when it does not exist)."""
-    words = ["list", "table", family, table] if table else ["list", "ruleset"]
-    done = _nft(["-j", *words])
+    return listing(*(["table", family, table] if table else ["ruleset"]))
+
+
+def listing(*words: str) -> list[Statement]:
+    """The objects that `nft list WORDS` shows ([] when there are none, or no such table)."""
+    done = _nft(["-j", "list", *words])
     if done.returncode:
         if "No such file" in done.stderr:
             return []

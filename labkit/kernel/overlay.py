@@ -12,8 +12,10 @@ import errno
 import os
 from pathlib import Path
 
-from labkit.errors import LabError, explain
+from labkit.errors import LabError
+from labkit.kernel import attempts, causes
 from labkit.kernel import constants as C
+from labkit.kernel.causes_words import Listener, context_log
 from labkit.kernel.syscalls import call
 
 
@@ -24,13 +26,18 @@ def mount_overlay(target: Path, lower: list[Path], upper: Path, work: Path) -> N
     """
     if not lower:
         raise LabError("an overlay needs at least one lower folder", next="an image has at least one layer")
-    try:
-        _mount_by_context(target, lower, upper, work)
-    except OSError as error:
-        # Kernels before 6.5 do not know lowerdir+ and say EINVAL; then the old call decides.
-        if error.errno not in (errno.EINVAL, errno.ENOSYS):
-            explain(error, f"cannot mount an overlay on {target}", why=_cause(error, [*lower, upper, work]))
-        _mount_by_string(target, lower, upper, work)
+    arguments = ("overlay", target, list(reversed(lower)), upper, work)
+    with Listener("overlay") as listener:
+        try:
+            _mount_by_context(target, lower, upper, work)
+            return
+        except OSError as error:
+            said = "; ".join(filter(None, (getattr(error, "kernel_words", ""), listener.heard())))
+            found = causes.explain(error, "overlay", arguments)
+            # Kernels before 6.5 do not know lowerdir+ and say EINVAL; then the old call decides.
+            if found.why or error.errno not in (errno.EINVAL, errno.ENOSYS):
+                causes.teach(error, f"cannot mount an overlay on {target}", "overlay", arguments, said)
+    _mount_by_string(target, lower, upper, work)
 
 
 def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
@@ -45,8 +52,8 @@ def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) 
         call("fsconfig", context, C.FSCONFIG_CMD_CREATE, None, None, 0)
         tree = call("fsmount", context, C.FSMOUNT_CLOEXEC, 0)
     except OSError as error:
-        if words := _kernel_words(context):
-            raise OSError(error.errno, f"the kernel says: {words}") from error
+        # Its log ends with the context, so it goes along with the error.
+        error.kernel_words = context_log(context)  # type: ignore[attr-defined]
         raise
     finally:
         os.close(context)
@@ -54,16 +61,6 @@ def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) 
         call("move_mount", tree, "", -100, target, C.MOVE_MOUNT_F_EMPTY_PATH)  # -100: AT_FDCWD
     finally:
         os.close(tree)
-
-
-def _kernel_words(context: int) -> str:
-    """What the kernel wrote into the mount context's log, one message a read."""
-    words = []
-    while True:
-        try:
-            words.append(os.read(context, 4096).decode().strip())
-        except OSError:  # ENODATA: the log is empty
-            return "; ".join(words)
 
 
 def _mount_by_string(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
@@ -75,23 +72,9 @@ def _mount_by_string(target: Path, lower: list[Path], upper: Path, work: Path) -
             why=f"mount(2) takes one page of options and these are {len(data)} bytes",
             next="a kernel from 6.5 on takes the layers one by one",
         )
-    try:
-        call("mount", "overlay", target, "overlay", 0, data)
-    except OSError as error:
-        explain(error, f"cannot mount an overlay on {target}", why=_cause(error, [*lower, upper, work]))
+    attempts.attempt(f"cannot mount an overlay on {target}", "mount", "overlay", target, "overlay", 0, data)
 
 
 def _escape(folder: Path) -> str:
     """Colons part layers and commas part options, unless a backslash stands before them."""
     return os.fspath(folder).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
-
-
-def _cause(error: OSError, folders: list[Path]) -> str:
-    for folder in folders:
-        if not folder.is_dir():
-            return f"{folder} is not a folder"
-    if error.errno == errno.ENODEV:
-        return "this kernel has no overlayfs (see /proc/filesystems)"
-    if error.errno == errno.EPERM:
-        return "mounting needs CAP_SYS_ADMIN in the user namespace that owns this mount namespace"
-    return str(error) if "the kernel says" in str(error) else ""

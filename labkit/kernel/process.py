@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
-from pathlib import Path
+import time
 
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
+from labkit.lean import TYPE_CHECKING, signal
+
+if TYPE_CHECKING:
+    pass
 
 
 def start_time(pid: int) -> int | None:
@@ -36,7 +39,8 @@ def parent(pid: int) -> int | None:
 
 def _stat(pid: int | str) -> list[str] | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in field 2 may hold spaces and brackets: only the last bracket ends it.
@@ -66,6 +70,16 @@ def kill(pid: int, start: int | None, number: int = signal.SIGKILL) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def await_end(pid: int, start: int | None, seconds: float = 5.0) -> bool:
+    """Wait until that very process has ended, and with it its hold on ports and files; False when it does not."""
+    deadline = time.monotonic() + seconds
+    while is_alive(pid, start):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def die_with_parent() -> None:

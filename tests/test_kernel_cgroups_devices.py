@@ -1,0 +1,154 @@
+"""Device rules as a BPF program: what they come to, what the program answers, and what the kernel does with it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.errors import BadInput, LabError
+from labkit.kernel import bpf, cgroups, mounts
+from labkit.kernel import constants as C
+from labkit.kernel.cgroups import devices
+
+NOTHING = {"allow": False, "access": "rwm"}
+NULL = {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}
+
+
+def answer(program: list[bpf.Instruction], kind: str, major: int, minor: int, access: str) -> bool:
+    """What the program says: a tiny machine that reads the packed bytes, as the kernel does."""
+    code = [one.pack() for one in program]
+    memory = {0: devices.bits(access) << 16 | devices.KINDS[kind], 4: major, 8: minor}
+    registers, place = [0] * 11, 0
+    while True:
+        operation, pair, number = code[place][0], code[place][1], int.from_bytes(code[place][4:], "little", signed=True)
+        offset = int.from_bytes(code[place][2:4], "little", signed=True)
+        to, source = pair & 15, pair >> 4
+        place += 1
+        if operation == 0x61:
+            registers[to] = memory[offset]
+        elif operation == 0xB7:
+            registers[to] = number
+        elif operation == 0xBF:
+            registers[to] = registers[source]
+        elif operation == 0x54:
+            registers[to] &= number
+        elif operation == 0x74:
+            registers[to] >>= number
+        elif operation == 0x55:
+            place += offset if registers[to] != number else 0
+        elif operation == 0x15:
+            place += offset if registers[to] == number else 0
+        elif operation == 0x5D:
+            place += offset if registers[to] != registers[source] else 0
+        else:
+            assert operation == 0x95
+            return bool(registers[0])
+
+
+access = st.sets(st.sampled_from("rwm"), min_size=1).map(lambda found: "".join(sorted(found)))
+numbers = st.sampled_from([None, 0, 1, 3, 255, 1048575])
+rule = st.fixed_dictionaries(
+    {"allow": st.booleans(), "type": st.sampled_from("abc"), "major": numbers, "minor": numbers, "access": access}
+)
+
+
+@given(st.lists(rule, max_size=6), st.sampled_from("bc"), st.sampled_from([0, 1, 3]), st.sampled_from([0, 3]), access)
+def test_the_program_says_what_the_rules_come_to(
+    listed: list[dict[str, object]], kind: str, major: int, minor: int, wanted: str
+) -> None:
+    """Allowed is what lies within one exception, denied what touches one; anything else meets the default."""
+    found = devices.rules(listed)
+    touching = [
+        bits
+        for key, bits in found.exceptions.items()
+        if key.kind == kind and key.major in (None, major) and key.minor in (None, minor)
+    ]
+    asked = devices.bits(wanted)
+    hit = any(asked & bits for bits in touching) if found.allow else any(asked & ~bits == 0 for bits in touching)
+    assert answer(devices.program(found), kind, major, minor, wanted) == (found.allow != hit)
+
+
+def test_later_rules_overrule_earlier_ones() -> None:
+    """Deny all, allow /dev/null, take writing back."""
+    found = devices.rules([NOTHING, NULL, {**NULL, "allow": False, "access": "w"}])
+    assert str(found) == "allow c 1:3 rm\ndeny everything else"
+    assert devices.rules([NULL, NOTHING]) == (False, {})
+
+
+@pytest.mark.parametrize("bad", [{"type": "x"}, {"access": "rx"}, {"access": ""}])
+def test_a_rule_that_is_none_is_bad_input(bad: dict[str, str]) -> None:
+    """A type or an access that does not exist."""
+    with pytest.raises(BadInput):
+        devices.rules([{**NULL, **bad}])
+
+
+def test_a_listing_is_read_by_people() -> None:
+    """One line an instruction."""
+    text = bpf.listing(devices.program(devices.rules([NOTHING, NULL])))
+    assert "if r4 != 1 skip 3" in text and text.endswith("r0 = 0\n 12: exit"), text
+
+
+root = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="loads BPF programs: needs root"),
+    pytest.mark.skipif(mounts.find("cgroup2") is None, reason="this machine has no cgroup2 tree at all"),
+]
+
+
+def marked(test: object) -> object:
+    for mark in root:
+        test = mark(test)
+    return test
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A new cgroup, removed afterwards."""
+    made = cgroups.root() / f"test-{uuid.uuid4().hex[:12]}"
+    cgroups.create(made)
+    yield made
+    cgroups.remove(made)
+
+
+@marked
+def test_the_kernel_asks_the_program(group: Path, tmp_path: Path) -> None:
+    """Below the fence /dev/null opens and another node of /dev/zero's number does not; outside both do."""
+    devices.fence(group, devices.rules([NOTHING, NULL, {"allow": True, "type": "c", "access": "m"}]))
+    assert len(bpf.attached(group, C.BPF_CGROUP_DEVICE)) == 1
+    script = f"mknod {tmp_path}/zero c 1 5 && echo made; echo x >/dev/null && echo null; head -c1 {tmp_path}/zero"
+    inside = cgroups.start(group, "sh", "-c", script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said, wrong = inside.communicate(timeout=60)
+    assert said == "made\nnull\n" and "Operation not permitted" in wrong, (said, wrong)
+    assert stat.S_ISCHR(os.stat(tmp_path / "zero").st_mode)
+    with open(tmp_path / "zero", "rb") as file:
+        assert file.read(1) == b"\0"
+
+
+@marked
+def test_a_program_that_is_refused_says_why(group: Path) -> None:
+    """The verifier's own words: r0 was never set."""
+    with pytest.raises(LabError, match="cannot load the BPF program") as caught:
+        bpf.load(C.BPF_PROG_TYPE_CGROUP_DEVICE, [bpf.leave()], "nothing")
+    assert "R0 !read_ok" in caught.value.why
+
+
+@marked
+def test_an_ordinary_user_is_told_what_is_missing() -> None:
+    """CAP_BPF."""
+    code = (
+        "import os, sys; os.setuid(65534)\nfrom labkit.kernel.cgroups import devices\n"
+        "try: devices.fence('/sys/fs/cgroup', devices.rules([]))\n"
+        "except Exception as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", "import labkit.kernel.cgroups.devices\n" + code], capture_output=True,
+                          text=True)  # fmt: skip
+    assert "CAP_BPF" in done.stdout, done
