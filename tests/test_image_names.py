@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import jsonschema
 import pytest
 import referencing
 import referencing.jsonschema
+from hypothesis import assume, given, settings
+from hypothesis import strategies as some
 from image.making import small_layout
 
 from labkit.errors import BadInput, NotFound
@@ -56,6 +61,63 @@ def test_a_name_never_becomes_an_option_of_crane(text: str) -> None:
     """A registry that starts with a dash would be read as a flag."""
     with pytest.raises(BadInput, match="no registry"):
         reference.parse(text)
+
+
+# --- any name ----------------------------------------------------------------------------
+
+REGISTRIES = some.sampled_from(["", "docker.io/", "localhost/", "localhost:5000/", "a.b-c.de/", "X/", "[::1]:80/"])
+WORDS = some.text("az09", min_size=1, max_size=6)
+PARTS = some.builds("{}{}{}".format, WORDS, some.sampled_from([".", "_", "__", "-", "---", ""]), WORDS)
+TAGS = some.one_of(
+    some.just(""), some.builds(":{}{}".format, some.sampled_from("aZ0_"), some.text("aZ0_.-", max_size=9))
+)
+DIGESTS = some.one_of(some.just(""), some.text("0af", min_size=64, max_size=64).map("@sha256:{}".format))
+
+
+@given(REGISTRIES, some.lists(PARTS, min_size=1, max_size=3), TAGS, DIGESTS)
+@settings(deadline=None)
+def test_a_name_is_made_of_what_was_put_together(registry: str, parts: list[str], tag: str, digest: str) -> None:
+    """Every part is found again, and the whole name, read once more, means the same."""
+    assume(registry or len(parts) == 1 or "." not in parts[0])  # else the first part is a registry itself
+    read = reference.parse(registry + "/".join(parts) + tag + digest)
+    assert read.repository.removeprefix("library/").split("/")[-len(parts) :] == parts or parts[0] == "library"
+    assert read.registry == ({"": reference.HUB, "docker.io/": reference.HUB}.get(registry) or registry[:-1])
+    assert (read.tag, read.digest) == (("", digest[1:]) if digest else (tag[1:] or "latest", ""))
+    assert reference.parse(str(read)) == read
+
+
+@given(some.one_of(some.text(), some.text("abAB019.:/@-_[]sh")))
+@settings(deadline=None)
+def test_any_text_is_a_name_or_is_refused(text: str) -> None:
+    """Whatever is typed: a whole name that is read again as itself and looks like no option, or BadInput."""
+    try:
+        read = reference.parse(text)
+    except BadInput:
+        return
+    assert reference.parse(str(read)) == read
+    assert re.fullmatch(r"[A-Za-z0-9\[][ -~]*", str(read)) and " " not in str(read)
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="the docker command, the oracle, is not installed")
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a/b", "A", "A/b", "a.b/C", "a__b", "a___b", "a..b", "a--b", "-a", "a-", "a/", "/a", "a:b:c", "a:5000/b",
+     "a:x/b", "a@b", "a:.b", "a:-b", "a:" + "b" * 128, "a:" + "b" * 129, "a" * 247, "a" * 260, "f" * 64, "f" * 63,
+     "a/" + "f" * 64, "[::1]/a", "[::1]:5/a", "127.0.0.1:5/a", "a@" + DIGEST, "a:b@" + DIGEST, "a@" + DIGEST[:-1]],
+)  # fmt: skip
+def test_docker_accepts_and_refuses_the_same_names(text: str) -> None:
+    """The docker command reads a name before it looks for its daemon, which is not there."""
+    words = ["docker", "-H", "unix:///nonexistent/docker.sock", "pull", "--", text]
+    said = subprocess.run(words, capture_output=True, text=True).stderr
+    try:
+        reference.parse(text)
+        refused = ""
+    except BadInput as error:
+        refused = error.why
+    assert bool(refused) == ("Cannot connect" not in said), (said, refused)
+
+
+# --- documents ---------------------------------------------------------------------------
 
 
 def test_the_platform_is_chosen_from_an_index() -> None:

@@ -110,6 +110,26 @@ def test_a_registry_that_is_down() -> None:
     assert _true(Store()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("registry.invalid/x", "two characters or more"),  # crane's rule, not the registry's
+        ("registry.invalid/name", "without a network, use localhost:5000"),
+    ],
+)
+def test_a_registry_that_cannot_be_asked(name: str, words: str) -> None:
+    """What crane refuses by itself, and a name that leads nowhere, have a next step too."""
+    with pytest.raises(LabError) as caught:
+        Store().pull(name)
+    assert "crane says" in caught.value.why and words in caught.value.next
+
+
+def test_words_of_crane_that_nobody_expected() -> None:
+    """They are shown as they are, and there is something to try."""
+    error = crane.failure("cannot fetch it", "Error: the moon is in the wrong house")
+    assert error.why == "crane says: the moon is in the wrong house" and "labkit images" in error.next
+
+
 def test_without_crane_the_remedy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program missing is named, with the script that installs it."""
     monkeypatch.setenv("PATH", str(tmp_path))

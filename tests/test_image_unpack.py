@@ -16,6 +16,7 @@ import pytest
 from image.making import WHEN, archive, entry, folder, hardlink, symlink, tree, unpack
 
 from labkit.errors import BadInput, LabError, Mismatch
+from labkit.image import stream, tarball
 
 pytestmark = pytest.mark.root  # owners, devices and trusted.* attributes
 
@@ -223,21 +224,51 @@ PACKERS = {
 }
 
 
+@pytest.fixture(params=["library", "without"])
+def libraries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With the fast libraries of the extra `fast`, and without them."""
+    if request.param == "without":
+        monkeypatch.setattr(stream, "_library", lambda name: None)
+    elif any(stream._library(name) is None for name in ("isal.isal_zlib", "zstandard")):
+        pytest.skip("isal or zstandard, the optional fast libraries, are not installed")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("how", PACKERS)
-def test_every_compression_gives_the_same_tree(tmp_path: Path, how: str) -> None:
-    """none, gzip and zstd of one archive unpack alike."""
-    packed = unpack(PLAIN, tmp_path / "packed", packed=PACKERS[how](PLAIN), how=how)
-    assert tree(packed) == tree(unpack(PLAIN, tmp_path / "plain"))
+def test_every_compression_gives_the_same_tree(tmp_path: Path, how: str, libraries: str) -> None:
+    """none, gzip and zstd of one archive unpack alike, and both digests are those of other programs."""
+    packed = PACKERS[how](PLAIN)
+    (tmp_path / "blob").write_bytes(packed)
+    read = stream.PlainStream(tmp_path / "blob", how)
+    assert read.drain() == (tarball.sha256(PLAIN), tarball.sha256(packed))
+    assert tree(unpack(PLAIN, tmp_path / "packed", packed=packed, how=how)) == tree(unpack(PLAIN, tmp_path / "plain"))
 
 
-def test_gzip_of_many_members_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 64 << 20])
+@pytest.mark.parametrize("how", ["gzip", "zstd"])
+def test_a_bomb_swells_in_small_pieces(tmp_path: Path, how: str, size: int, libraries: str) -> None:
+    """What a small file swells to is never in memory at once; all of it comes."""
+    program = ["gzip", "-1"] if how == "gzip" else ["zstd", "-q"]
+    (tmp_path / "plain").touch()
+    os.truncate(tmp_path / "plain", size)
+    with (tmp_path / "plain").open("rb") as plain, (tmp_path / "blob").open("wb") as packed:
+        subprocess.run([*program, "-c"], stdin=plain, stdout=packed, check=True)
+    total, largest = 0, 0
+    read = stream.PlainStream(tmp_path / "blob", how)
+    while piece := read.take(1 << 30):
+        total, largest = total + len(piece), max(largest, len(piece))
+    read.close()
+    assert total == size and largest <= stream.LARGEST
+
+
+def test_gzip_of_many_members_is_whole(tmp_path: Path, libraries: str) -> None:
     """pigz and estargz write several gzip members behind each other."""
     packed = b"".join(gzip.compress(PLAIN[at : at + 4096]) for at in range(0, len(PLAIN), 4096))
     assert (unpack(PLAIN, tmp_path / "root", packed=packed, how="gzip") / "d/f").stat().st_size == 500_000
 
 
 @pytest.mark.parametrize("how", ["gzip", "zstd"])
-def test_a_layer_cut_short_is_damaged(tmp_path: Path, how: str) -> None:
+def test_a_layer_cut_short_is_damaged(tmp_path: Path, how: str, libraries: str) -> None:
     """Half of a compressed layer is an error, never half a tree."""
     packed = PACKERS[how](PLAIN)
     with pytest.raises(LabError):
@@ -248,6 +279,7 @@ def test_zstd_without_the_program_is_refused_by_name(tmp_path: Path, monkeypatch
     """A machine that lacks zstd is told so, and what to install."""
     packed = _zstd(PLAIN)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(stream, "_library", lambda name: None)
     with pytest.raises(LabError, match=r"lacks zstd[\s\S]*apt-get install zstd"):
         unpack(PLAIN, tmp_path / "root", packed=packed, how="zstd")
 

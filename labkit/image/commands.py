@@ -1,10 +1,14 @@
-"""Floor 2: the verbs of the `labkit` command that deal with images: pull, images, registry."""
+"""Floor 2: the verbs of the `labkit` command that deal with images: pull, images, history, rmi, prune, registry."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from labkit.image import model
+
+if TYPE_CHECKING:
+    from labkit.image.collect import Freed
 
 
 def pull(argv: list[str]) -> int:
@@ -21,11 +25,19 @@ def pull(argv: list[str]) -> int:
 
 
 def images(argv: list[str]) -> int:
-    """labkit images"""
-    argparse.ArgumentParser(prog="labkit images", description="list the images in the store").parse_args(argv)
+    """labkit images [--verify]"""
+    parser = argparse.ArgumentParser(prog="labkit images", description="list the images in the store")
+    parser.add_argument("--verify", action="store_true", help="read every blob again, and compare it with its name")
+    given = parser.parse_args(argv)
     from labkit.image.store import Store
 
     store = Store()
+    if given.verify:
+        from labkit.image import collect
+
+        wrong = list(collect.verify(store))
+        print("\n".join(wrong) or "every blob is what its name says, and no image lacks one")
+        return 1 if wrong else 0
     rows = [("IMAGE", "MANIFEST", "LAYERS", "SIZE")]
     for name in sorted(store.names()):
         image = store.find(name)
@@ -35,6 +47,61 @@ def images(argv: list[str]) -> int:
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def history(argv: list[str]) -> int:
+    """labkit history [--no-trunc] [--json] IMAGE"""
+    parser = argparse.ArgumentParser(
+        prog="labkit history", description="how an image was made: a line an instruction, the last one first"
+    )
+    parser.add_argument("--no-trunc", action="store_true", help="whole lines")
+    parser.add_argument("--json", action="store_true", help="everything that is known, as JSON, sizes in bytes")
+    parser.add_argument("image", metavar="IMAGE")
+    given = parser.parse_args(argv)
+    from labkit.image import history as told
+    from labkit.image.store import Store
+
+    image = Store().get(given.image)
+    print(told.as_json(image) if given.json else told.table(image, whole=given.no_trunc))
+    return 0
+
+
+def rmi(argv: list[str]) -> int:
+    """labkit rmi IMAGE ..."""
+    parser = argparse.ArgumentParser(
+        prog="labkit rmi", description="take an image's name away, and remove what no other image needs"
+    )
+    parser.add_argument("image", nargs="+", metavar="IMAGE")
+    given = parser.parse_args(argv)
+    from labkit.image import collect
+    from labkit.image.store import Store
+
+    for name in given.image:
+        digest, freed = collect.drop(Store(), name)
+        print(f"Untagged: {name} ({digest})")
+        _tell(freed, "Deleted")
+    return 0
+
+
+def prune(argv: list[str]) -> int:
+    """labkit prune [--dry-run]"""
+    parser = argparse.ArgumentParser(
+        prog="labkit prune", description="remove blobs and unpacked layers that no image needs, and the build cache"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    given = parser.parse_args(argv)
+    from labkit.image import collect
+    from labkit.image.store import Store
+
+    _tell(collect.prune(Store(), dry=given.dry_run), "Would delete" if given.dry_run else "Deleted")
+    return 0
+
+
+def _tell(freed: list[Freed], verb: str) -> None:
+    for each in freed:
+        print(f"{verb}: {each.kind} {each.name}  {each.size / 1e6:.1f} MB")
+    what = "Total reclaimed space" if verb == "Deleted" else "Would reclaim"
+    print(f"{what}: {sum(each.size for each in freed) / 1e6:.1f} MB")
 
 
 def registry(argv: list[str]) -> int:

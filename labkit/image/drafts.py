@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from labkit.image.removal import remove
 
 PREFIX = ".draft."
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone in `folder` among all who ask so; the folder is made where it is missing."""
+def locked(folder: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Alone in `folder` among all who ask so, or `shared` with those who ask for that; the folder is made.
+
+    Raises BlockingIOError when somebody else has it and `wait` is false.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(fd)
@@ -35,8 +38,10 @@ def locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def draft(beside: Path, *, directory: bool = False) -> Iterator[Path]:
     """An empty file or folder beside `beside`, to be filled and renamed; what is not renamed goes."""
+    import tempfile  # costs 5 ms, and most who hold a lock make no draft
+
     with locked(beside):  # none may sweep between making the draft and locking it
-        _sweep(beside)
+        sweep(beside)
         if directory:
             path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=beside))
         else:
@@ -52,7 +57,9 @@ def draft(beside: Path, *, directory: bool = False) -> Iterator[Path]:
         os.close(fd)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> int:
+    """Remove the drafts of the dead; how many there were."""
+    count = 0
     for path in folder.glob(f"{PREFIX}*"):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -61,14 +68,16 @@ def _sweep(folder: Path) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove(path)
+            count += 1
         except BlockingIOError:
             pass  # its maker lives
         finally:
             os.close(fd)
+    return count
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        remove(path)
+    except OSError:
+        pass  # what somebody holds on to goes with the next draft

@@ -1,6 +1,8 @@
 """Floor 2: the unpacked layers, each in a folder of its own that overlayfs can stack.
 
 Owns: $LABKIT_DATA/layers, one folder a stack of layers, made once and never written again.
+Layers are unpacked side by side, since each is a folder of its own; a deletion in one is a
+mark, and what it hides is left to overlayfs.
 
 Read: the OCI image specification, config ("Layer ChainID").
 """
@@ -9,53 +11,102 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from labkit import paths
-from labkit.errors import BadInput, LabError, Mismatch, NotFound
+from labkit.errors import LabError, Mismatch, NotFound
 from labkit.image import model
 from labkit.image.store import Image, Store
 
 
-def layer_folders(image: Image) -> list[Path]:
-    """The unpacked layers, bottom first; those not unpacked yet are unpacked now.
+class _Missing(NamedTuple):
+    """A layer that is not unpacked yet."""
 
-    A folder's name is its chain ID, the hash of its whole stack of diff_ids (image
-    specification, config), so that equal stacks share folders.  Raises LabError.
+    store: Store
+    blob: Path
+    layer: model.Descriptor
+    diff_id: str
+    place: int  # in the stack, 0 at the bottom
+
+
+def folder() -> Path:
+    """Where all unpacked layers lie."""
+    return paths.data() / "layers"
+
+
+def chain_ids(diff_ids: list[str]) -> list[str]:
+    """The name of each stack that ends with one of these layers: the hash of its whole history.
+
+    Equal stacks share their name (image specification, config, "Layer ChainID").
     """
-    folders: list[Path] = []
-    chain = ""
-    if len(image.config.diff_ids) != len(image.manifest.layers):
-        raise BadInput(f"{image.name} contradicts itself", why="as many diff_ids as layers are needed")
-    for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True):
-        chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest() if chain else diff_id
-        folder = paths.data() / "layers" / chain.removeprefix("sha256:")
-        if not folder.is_dir():
-            _unpack_new(image.store, layer, diff_id, folder, folders)
-        folders.append(folder)
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append("sha256:" + hashlib.sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest() if chain else diff_id)
+    return chain
+
+
+def layer_folders(image: Image) -> list[Path]:
+    """The unpacked layers, bottom first; those not unpacked yet are unpacked now, side by side.
+
+    Raises BadInput, Mismatch, NotFound, LabError; a layer that fails leaves no folder.
+    """
+    stack = image.stack
+    folders = [folder() / chain.removeprefix("sha256:") for chain in chain_ids(image.config.diff_ids)]
+    missing = [
+        _Missing(image.store, image.store.path(layer.digest), layer, diff_id, place)
+        for place, (layer, diff_id) in enumerate(stack)
+        if not folders[place].is_dir()
+    ]
+    for each in missing:
+        if not each.blob.exists():
+            raise NotFound(f"the store lacks the layer {each.layer.digest}", next="labkit pull the image again")
+    if missing:
+        _unpack(missing, folders)
     return folders
 
 
-def _unpack_new(store: Store, layer: model.Descriptor, diff_id: str, folder: Path, below: list[Path]) -> None:
+def _unpack(missing: list[_Missing], folders: list[Path]) -> None:
+    """Each into a draft of its own; only when all are whole, and from the bottom up, they get their names."""
     # Only here, since a container usually starts from layers that are unpacked already.
+    from labkit.image.beneath import dress_as_below
     from labkit.image.drafts import draft
+
+    with ExitStack() as stack:
+        stack.enter_context(missing[0].store.in_use())
+        drafts = [stack.enter_context(draft(folder(), directory=True)) for _ in missing]
+        implied = _side_by_side(missing, drafts)
+        for each, unfinished, paths_implied in zip(missing, drafts, implied, strict=True):
+            # What an archive only implies looks as it does below, and that is known only now.
+            dress_as_below(unfinished, paths_implied, folders[: each.place])
+            try:
+                unfinished.rename(folders[each.place])
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else: another run was faster
+                    raise
+
+
+def _side_by_side(missing: list[_Missing], drafts: list[Path]) -> list[list[str]]:
+    if len(missing) == 1:
+        return [_unpack_one(missing[0], drafts[0])]
+    from concurrent.futures import ThreadPoolExecutor  # costs 5 ms
+
+    with ThreadPoolExecutor(min(len(missing), os.cpu_count() or 1)) as pool:
+        return list(pool.map(_unpack_one, missing, drafts))
+
+
+def _unpack_one(each: _Missing, unfinished: Path) -> list[str]:
     from labkit.image.unpack import apply
 
-    blob = store.path(layer.digest)
-    if not blob.exists():
-        raise NotFound(f"the store lacks the layer {layer.digest}", next="labkit pull the image again")
-    with draft(folder.parent, directory=True) as unfinished:
-        unfinished.chmod(0o755)
-        try:
-            apply(blob, model.LAYERS[layer.media_type], diff_id, unfinished, overlay=True, below=below)
-        except LabError as error:
-            _blame(blob, layer.digest, error)
-            raise
-        try:
-            unfinished.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else: another run was faster
-                raise
+    unfinished.chmod(0o755)
+    how = model.LAYERS[each.layer.media_type]
+    try:
+        return apply(each.blob, how, each.diff_id, unfinished, overlay=True, digest=each.layer.digest)
+    except LabError as error:
+        _blame(each.blob, each.layer.digest, error)
+        raise
 
 
 def _blame(blob: Path, digest: str, error: LabError) -> None:

@@ -19,6 +19,8 @@ DOMAIN = re.compile(rf"(?:{LABEL}(?:\.{LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HUB = "index.docker.io"
+LONGEST = 255  # characters of a repository's name
+IDENTIFIER = re.compile(r"[0-9a-f]{64}")  # what docker takes for an image's ID, never for a name
 
 
 class Reference(NamedTuple):
@@ -57,6 +59,10 @@ def parse(text: str) -> Reference:
         wrong = f"{registry!r} is no registry: a host name, and perhaps a port"
     elif not REPOSITORY.fullmatch(path):
         wrong = f"{path!r} is no repository name: lower-case letters, digits and . _ - between them"
+    elif IDENTIFIER.fullmatch(rest):
+        wrong = "64 hexadecimal digits are an image's ID; a name may not look like one"
+    elif len(path) > LONGEST:
+        wrong = f"the repository's name is longer than {LONGEST} characters"
     elif colon and not TAG.fullmatch(tag):
         wrong = f"{tag!r} is no tag"
     elif "@" in text and not DIGEST.fullmatch(digest):

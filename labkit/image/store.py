@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from labkit import paths
-from labkit.errors import BadInput, Mismatch, NotFound
+from labkit.errors import BadInput, Mismatch, NotFound, explain
 from labkit.image import model, reference
 
 CHUNK = 1 << 20  # bytes
+CHANGED = "nothing of it was kept; the registry, or something on the way, changed it"
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -37,6 +41,15 @@ class Image(NamedTuple):
     def size(self) -> int:
         """Bytes of its layers as they travel, compressed."""
         return sum(layer.size for layer in self.manifest.layers)
+
+    @property
+    def stack(self) -> list[tuple[model.Descriptor, str]]:
+        """(layer, its diff_id), bottom first. Raises BadInput where the two documents disagree."""
+        layers, diff_ids = self.manifest.layers, self.config.diff_ids
+        if len(layers) != len(diff_ids):
+            why = f"{len(layers)} layers and {len(diff_ids)} diff_ids: as many diff_ids as layers are needed"
+            raise BadInput(f"{self.name} contradicts itself", why=why, next=model.NEXT)
+        return list(zip(layers, diff_ids, strict=True))
 
 
 class Store:
@@ -65,28 +78,41 @@ class Store:
 
         hasher, count = hashlib.sha256(), 0
         with draft(self.blobs) as unfinished:
-            with unfinished.open("wb") as file:
-                while (size is None or count <= size) and (data := stream.read(CHUNK)):
-                    hasher.update(data)
-                    count += len(data)
-                    file.write(data)
+            try:
+                with unfinished.open("wb") as file:
+                    while (size is None or count <= size) and (data := stream.read(CHUNK)):
+                        hasher.update(data)
+                        count += len(data)
+                        file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())  # else a power cut could leave the name without the bytes
+            except OSError as error:
+                why = f"nothing of it was kept, in {self.folder}"
+                explain(error, f"cannot keep {what}", why=why, next="labkit prune, or a larger disk: df -h")
             if size is not None and count > size:  # more would only fill the disk
-                raise Mismatch(f"{what} is too long", why=f"{size} bytes were promised for {digest}, more came")
+                why = f"{size} bytes were promised for {digest}, more came"
+                raise Mismatch(f"{what} is too long", why=why, next=CHANGED)
             check(digest, "sha256:" + hasher.hexdigest(), what)
             if size is not None and count != size:
-                raise Mismatch(f"{what} has the wrong size", why=f"{size} bytes were promised, {count} came")
+                why = f"{size} bytes were promised, {count} came"
+                raise Mismatch(f"{what} has the wrong size", why=why, next=CHANGED)
             unfinished.chmod(0o644)
             unfinished.rename(self.path(digest))
 
     # --- names ---------------------------------------------------------------------------
 
     def names(self) -> dict[str, str]:
-        """{name: digest of its manifest} of index.json."""
+        """{name: digest of its manifest} of index.json; what others left there without a name is passed over.
+
+        Raises BadInput for an index.json that is none.
+        """
         try:
-            index = json.loads((self.folder / "index.json").read_text())
+            data = (self.folder / "index.json").read_bytes()
         except FileNotFoundError:
             return {}
-        return {entry["annotations"][REF_NAME]: entry["digest"] for entry in index["manifests"]}
+        what = f"{self.folder / 'index.json'}"
+        entries = [model.Descriptor.read(each) for each in model.listed(model.parse(data, what), "manifests", what)]
+        return {entry.annotations[REF_NAME]: entry.digest for entry in entries if REF_NAME in entry.annotations}
 
     def find(self, name: str) -> Image | None:
         """The image called `name` if it is here, else None. Raises Mismatch for a damaged store."""
@@ -97,11 +123,39 @@ class Store:
         manifest = model.Manifest.read(self.document(digest))
         return Image(full, digest, manifest, model.Config.read(self.document(manifest.config.digest)), self)
 
-    def _name(self, name: str, digest: str) -> None:
+    def get(self, name: str) -> Image:
+        """The same; NotFound where it is not here."""
+        found = self.find(name)
+        if found is None:
+            listed = ", ".join(sorted(self.names())) or "none"
+            raise NotFound(
+                f"there is no image {name} in the store", why=f"here are: {listed}", next=f"labkit pull {name}"
+            )
+        return found
+
+    def tag(self, name: str, digest: str) -> None:
+        """Let `name`, a full reference, mean the manifest `digest`, whatever it meant before."""
+        with self._renaming() as names:
+            names[name] = digest
+
+    def untag(self, name: str) -> str:
+        """Take a name away; the digest that it meant. Its blobs stay until they are collected. Raises NotFound."""
+        full = str(reference.parse(name))
+        with self._renaming() as names:
+            if full not in names:
+                raise NotFound(
+                    f"the store has no image {full}", why="no name in it is that", next="labkit images lists them"
+                )
+            return names.pop(full)
+
+    @contextmanager
+    def _renaming(self) -> Iterator[dict[str, str]]:
+        """The names, to be changed by nobody else meanwhile, and written in one step."""
         from labkit.image.drafts import locked
 
         with locked(self.folder):
-            entries = {**self.names(), name: digest}
+            names = self.names()
+            yield names
             manifests = [
                 {
                     "mediaType": self.document(digest).get("mediaType", model.MANIFESTS[0]),
@@ -109,13 +163,24 @@ class Store:
                     "size": self.path(digest).stat().st_size,
                     "annotations": {REF_NAME: name},
                 }
-                for name, digest in sorted(entries.items())
+                for name, digest in sorted(names.items())
             ]
             index = {"schemaVersion": 2, "mediaType": model.INDEXES[0], "manifests": manifests}
             draft = self.folder / ".index.json"
-            draft.write_text(json.dumps(index, indent=1))
+            with draft.open("w") as file:
+                file.write(json.dumps(index, indent=1))
+                file.flush()
+                os.fsync(file.fileno())
             draft.rename(self.folder / "index.json")
             (self.folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}\n')
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While blobs are brought or read nothing is collected; the kernel ends this with the process."""
+        from labkit.image.drafts import locked
+
+        with locked(self.blobs.parent, shared=True):
+            yield
 
     # --- from a registry -----------------------------------------------------------------
 
@@ -132,18 +197,37 @@ class Store:
         Raises NotFound, Mismatch, LabError; the store then holds no more than whole, true blobs.
         """
         wanted = reference.parse(name)
-        digest, document = self._fetch_manifest(str(wanted), wanted.digest)
-        if model.kind(document) == "index":
-            chosen = model.choose(document, platform or model.host_platform())
-            digest, document = self._fetch_manifest(wanted.at(chosen.digest), chosen.digest)
+        with self.in_use():
+            digest, document = self._fetch_manifest(str(wanted), wanted.digest)
             if model.kind(document) == "index":
-                raise BadInput(f"{wanted} is an index of indexes", next="crane manifest shows it")
-        manifest = model.Manifest.read(document)
-        for part in (manifest.config, *manifest.layers):
-            if not self.path(part.digest).exists():
-                self._fetch_blob(wanted, part)
-        self._name(str(wanted), digest)
-        return Image(str(wanted), digest, manifest, model.Config.read(self.document(manifest.config.digest)), self)
+                chosen = model.choose(document, platform or model.host_platform())
+                digest, document = self._fetch_manifest(wanted.at(chosen.digest), chosen.digest)
+                if model.kind(document) == "index":
+                    raise BadInput(
+                        f"{wanted} is an index of indexes",
+                        why="a platform has a manifest",
+                        next="crane manifest shows it",
+                    )
+            manifest = model.Manifest.read(document)
+            for part in (manifest.config, *manifest.layers):
+                if not self.path(part.digest).exists():  # what a killed pull brought whole is not asked for again
+                    self._fetch_blob(wanted, part)
+            config = model.Config.read(self.document(manifest.config.digest))
+            self._compare(str(wanted), config, platform)
+            self.tag(str(wanted), digest)
+        return Image(str(wanted), digest, manifest, config, self)
+
+    def _compare(self, name: str, config: model.Config, platform: str | None) -> None:
+        """An image for another machine: an error when a platform was asked for, else a word (as with docker)."""
+        offered, asked = f"{config.os}/{config.architecture}", platform or model.host_platform()
+        if config.os and config.architecture and not model.fits(offered, asked):
+            if platform:
+                raise NotFound(
+                    f"{name} is not made for {platform}",
+                    why=f"it is one image, for {offered}",
+                    next="leave --platform out",
+                )
+            print(f"{name} is made for {offered}, this machine is {asked}", file=sys.stderr)
 
     def _fetch_manifest(self, name: str, digest: str) -> tuple[str, dict[str, Any]]:
         from labkit.image import crane  # costs 5 ms, and most containers start from the store
@@ -178,5 +262,5 @@ def check(promised: str, actual: str, what: str) -> None:
         raise Mismatch(
             f"{what} is not what its digest promises",
             why=f"promised {promised}, but its bytes hash to {actual}",
-            next="nothing of it was kept; the registry, or something on the way, changed it",
+            next=CHANGED,
         )

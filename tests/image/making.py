@@ -10,7 +10,7 @@ import os
 import stat
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def stored(store: Store, name: str, *layers: bytes) -> Image:
     ).encode()
     for blob in (config, manifest, *layers):
         store.put(io.BytesIO(blob), tarball.sha256(blob), len(blob), "test")
-    store._name(name, tarball.sha256(manifest))
+    store.tag(name, tarball.sha256(manifest))
     image = store.find(name)
     assert image is not None
     return image
@@ -123,14 +123,19 @@ def small_layout(output: Path) -> None:
 
 
 @contextmanager
-def lying_registry(layout: Path, change: dict[str, Any]) -> Iterator[str]:
+def lying_registry(
+    layout: Path, change: dict[str, Any], first: Callable[[http.server.BaseHTTPRequestHandler], bool] | None = None
+) -> Iterator[str]:
     """A registry that serves `layout` over real HTTP as NAME:latest; yields its address.
 
     change -- {digest or "latest": function from the true bytes to what is served instead}
+    first  -- asked before each answer; True when it has answered, or hung up, itself
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if first is not None and first(self):
+                return
             last = self.path.rpartition("/")[2]
             index = json.loads((layout / "index.json").read_text())
             digest = index["manifests"][0]["digest"] if last == "latest" else last
