@@ -34,9 +34,15 @@ def sh(*words):
 def ip(*words):
     return json.loads(sh("ip", "-j", "-d", *words) or "[]")
 
+def still(value):
+    # Without counters, which packets of the machine's own (IPv6 looks for routers) move on, and handles.
+    if isinstance(value, dict):
+        return {key: None if key in ("counter", "handle") else still(one) for key, one in value.items()}
+    return [still(one) for one in value] if isinstance(value, list) else value
+
 def census():
-    # Handles and counters move on; what is there does not.
-    rules = [item for item in json.loads(sh("nft", "-j", "list", "ruleset"))["nftables"] if "metainfo" not in item]
+    listed = json.loads(sh("nft", "-j", "list", "ruleset"))["nftables"]
+    rules = still([item for item in listed if "metainfo" not in item])
     links = sorted((link["ifname"], link["address"], "UP" in link["flags"]) for link in ip("link"))
     routes = sorted(route["dst"] for route in ip("route"))
     return [links, routes, rules, bridge.FORWARDING.read_text()]

@@ -55,7 +55,7 @@ say([one.address, two.address, seen_from(pid, two.address, 80)])
 
 
 def test_masquerade_is_bounded(tmp_path: Path) -> None:
-    """Every masquerade rule names the containers' own subnet and the bridge; no other rule set exists."""
+    """Every masquerade rule names the containers' own subnets and our bridges; no other rule set exists."""
     base, rules = in_machine(
         tmp_path,
         CENSUS
@@ -65,17 +65,42 @@ say([bridge.subnet(), json.loads(sh("nft", "-j", "list", "ruleset"))["nftables"]
 """,
     )
     tables = {(item["table"]["family"], item["table"]["name"]) for item in rules if "table" in item}
-    assert tables == {("ip", "labkit")}
+    assert tables == {("inet", "labkit")}
+    sets = {f"@{item['set']['name']}": item["set"].get("elem") for item in rules if "set" in item}
+    address, _, prefix = base.partition("/")
+    assert sets["@sources4"] == [{"prefix": {"addr": address, "len": int(prefix)}}]
+    assert sets["@sources6"] is None and sets["@bridges"] == ["labkit0"]
     masquerades = [
         r["rule"]["expr"] for r in rules if "rule" in r and any("masquerade" in e for e in r["rule"]["expr"])
     ]
-    assert masquerades
-    address, _, prefix = base.partition("/")
+    assert len(masquerades) == 4
     for rule in masquerades:
         sides = [(e["match"]["left"], e["match"]["op"], e["match"]["right"]) for e in rule if "match" in e]
-        source = {"payload": {"protocol": "ip", "field": "saddr"}}
-        assert (source, "==", {"prefix": {"addr": address, "len": int(prefix)}}) in sides
-        assert any(left == {"meta": {"key": "oifname"}} and right == "labkit0" for left, _, right in sides)
+        sources = {(left["payload"]["field"], right) for left, op, right in sides if "payload" in left and op == "=="}
+        assert sources in ({("saddr", "@sources4")}, {("saddr", "@sources6")})
+        assert any(left == {"meta": {"key": "oifname"}} and right == "@bridges" for left, _, right in sides)
+
+
+def test_the_gateway_keeps_its_mac_whoever_comes_and_goes(tmp_path: Path) -> None:
+    """A bridge would take its lowest port's MAC; ours has its own before, with and after the containers."""
+    in_machine(
+        tmp_path,
+        CENSUS
+        + """
+def mac():
+    (link,) = ip("link", "show", "labkit0")
+    return link["address"]
+seen = set()
+for number in range(6):
+    identifier = f"{number}a" * 32
+    bridge.attach(identifier, new_namespace(), Ledger(identifier))
+    seen.add(mac())
+for number in range(5):
+    bridge.detach(f"{number}a" * 32, Ledger(f"{number}a" * 32))
+    seen.add(mac())
+assert len(seen) == 1, seen
+""",
+    )
 
 
 def test_detach_gives_everything_back(tmp_path: Path) -> None:
@@ -156,11 +181,11 @@ assert census() == before
 
 
 def test_a_foreign_table_is_refused_and_untouched(tmp_path: Path) -> None:
-    """A table `ip labkit` that labkit did not make keeps its rules, and the attempt leaves nothing behind."""
+    """A table `inet labkit` that labkit did not make keeps its rules, and the attempt leaves nothing behind."""
     message = in_machine(
         tmp_path,
         """
-sh("nft", "add table ip labkit; add chain ip labkit mine; add rule ip labkit mine counter")
+sh("nft", "add table inet labkit; add chain inet labkit mine; add rule inet labkit mine counter")
 pid = new_namespace()
 before = census()
 try:
@@ -173,6 +198,27 @@ assert census() == before
 """,
     )
     assert message and "labkit" in message
+
+
+def test_rules_that_somebody_flushed_come_back_with_the_next_change(tmp_path: Path) -> None:
+    """After `nft flush ruleset` a network is made, used and removed as if nothing had happened."""
+    in_machine(
+        tmp_path,
+        CENSUS
+        + """
+from labkit.network import networks
+bridge.attach("c1" * 32, pid, Ledger("c1" * 32))
+whole = census()
+sh("nft", "flush", "ruleset")
+networks.create(networks.Wish("shop"))
+networks.remove("shop")
+def rules(seen):
+    return sorted(json.dumps({**one["rule"], "handle": 0}) for one in seen[2] if "rule" in one)
+assert rules(census()) == rules(whole) and len(rules(whole)) == 10
+bridge.detach("c1" * 32, Ledger("c1" * 32))
+assert census() == before
+""",
+    )
 
 
 def test_attach_to_a_process_that_is_gone_leaves_nothing(tmp_path: Path) -> None:
@@ -285,8 +331,8 @@ for at in range(1, total + 1, 3):
     assert code == -9
     other, ledger = new_namespace(), Ledger("d2" * 32)
     endpoint = bridge.attach("d2" * 32, other, ledger)
-    rules = [item for item in nftables.ruleset("ip", "labkit") if "rule" in item]
-    assert len(rules) == 2, (at, rules)
+    rules = [item for item in nftables.ruleset("inet", "labkit") if "rule" in item]
+    assert len(rules) == 10, (at, rules)
     assert bridge.FORWARDING.read_text() == "1\\n", at
     configure(other, endpoint)
     serve(os.getpid(), 9001 + at)

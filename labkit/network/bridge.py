@@ -1,237 +1,277 @@
-"""Floor 2: a bridge network: a switch in the kernel, and a cable to each container.
+"""Floor 2: a network, and a container's place on it: a switch in the kernel, and a cable to each.
 
-Owns: the bridge and its address, the table that lets containers out (masquerade, always
-bounded by their own addresses), IP forwarding, and one veth pair and address a container.
-What containers share belongs to the ledger network-NAME and goes with the last of them.
+Owns: making and dissolving a network's bridge, IP forwarding, and giving a container addresses;
+its cable is labkit.network.plugs'.  What a network holds belongs to the ledger network-NAME, what
+all of them share (the table, forwarding) to the ledger `networks`; both go with the last that
+needs them.
 
-Read: bridge(8), veth(4), nft(8) on masquerade; Documentation/networking/ip-sysctl.rst.
+Read: bridge(8), veth(4); Documentation/networking/ip-sysctl.rst.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from labkit import paths
-from labkit.errors import InUse, LabError, explain
-from labkit.kernel import nftables, rtnetlink
+from labkit.errors import InUse, LabError, NotFound, explain
+from labkit.kernel import process, rtnetlink
 from labkit.kernel.ledger import Ledger
 from labkit.kernel.netlink import Netlink
-from labkit.kernel.nftables import match, meta, network, payload
+from labkit.network import docker_user, plan, plugs, rules, subnets
 from labkit.network.endpoint import Endpoint
+from labkit.network.plan import Member, Plan
+from labkit.network.plugs import MARK
+from labkit.network.rules import FAMILY, TABLE
+from labkit.network.subnets import Subnet
 
 DEFAULT = "labkit0"
-MARK = "labkit"  # the alias by which a bridge of ours is known again
-# One table for IPv4 alone: removing it removes every rule of ours and nobody else's.
-FAMILY, TABLE = "ip", "labkit"
-SUBNETS = [f"172.{number}.0.0" for number in range(30, 16, -1)] + ["10.213.0.0", "10.214.0.0", "192.168.213.0"]
-PREFIX = 24
+SHARED = "networks"  # the ledger of what the networks share
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDING6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 
 
-def attach(container: str, pid: int, ledger: Ledger, name: str = DEFAULT) -> Endpoint:
-    """Give the process `pid` a place on the bridge; the bridge is made when it is not there.
+# --- a container comes, and goes ---------------------------------------------------------
 
-    Raises InUse when a foreign device or table has our name, LabError when the kernel refuses;
-    nothing of this container is left on the network then.
+
+def attach(
+    container: str,
+    pid: int,
+    ledger: Ledger,
+    name: str = DEFAULT,
+    *,
+    label: str = "",
+    aliases: Sequence[str] = (),
+    address: str = "",
+    address6: str = "",
+    device: str = "",
+) -> Endpoint:
+    """Give the process `pid` a place on the network; the default one is made when it is not there.
+
+    label, aliases -- the container's name, and further names, for the name service.
+    address, address6 -- those that it wants, instead of the next free ones.
+    device -- what its end is called inside, instead of the next eth0, eth1, ...
+
+    Raises NotFound for a network that does not exist; InUse when a foreign device or table has our
+    name, or an address is taken; LabError when the kernel refuses.  Nothing of this container is
+    left on the network then.
     """
-    with _locked(name) as plan, Netlink() as netlink:
+    with plan.locked(), Netlink() as netlink:
+        here = plan.load(name)
+        if container in here.containers:
+            raise InUse(
+                f"the container is on network {name} already",
+                why=f"it has {here.containers[container].v4} there",
+                next=f"labkit network disconnect {name} CONTAINER",
+            )
         try:
-            if not plan.base or _find(netlink, name) is None:
-                _make(netlink, name, plan)
-            return _connect(netlink, container, pid, ledger, name, plan)
+            whole = here.driver != "bridge" or rtnetlink.find_link(netlink, here.interface) is not None
+            if not here.subnet and name != DEFAULT:
+                raise unknown(name)
+            if not here.subnet or not whole:
+                make(netlink, here)
+            member = _seat(container, here, label, aliases, address, address6)
+            member = member._replace(device=device or member.device)
+            return _connect(netlink, container, pid, ledger, here, member)
         except BaseException:
-            _leave(container, ledger, name, plan)
+            _leave(container, ledger, here)
             raise
 
 
-def _connect(netlink: Netlink, container: str, pid: int, ledger: Ledger, name: str, plan: Plan) -> Endpoint:
-    bridge = _find(netlink, name)
-    if bridge is None or bridge.kind != "bridge" or bridge.alias != MARK:
-        raise _foreign(f"network device {name}", f"ip link show {name}")
-    address = plan.free_address()
-    mac = b"\x02\x42" + socket.inet_aton(address)  # locally administered, and telling its address
-    endpoint = Endpoint(name, f"lk{container[:10]}", address, PREFIX, _host(plan.base, 1), mac.hex(":"))
-    plan.addresses[container] = address
-    plan.save()
-    ledger.record("link", name=endpoint.host_interface)
+def _seat(container: str, here: Plan, label: str, aliases: Sequence[str], address: str, address6: str) -> Member:
+    """Addresses and devices for one more container."""
+    seats = {one.device for other in plan.networks_of(container) for one in [other.containers[container]]}
+    number = next(number for number in range(100) if f"eth{number}" not in seats)
+    v4 = _address(here, here.subnet, here.gateway, address, "--ip")
+    v6 = _address(here, here.subnet6, here.gateway6, address6, "--ip6")
+    cable = f"lk{container[:10]}{number or ''}" if here.driver == "bridge" else ""
+    return Member(label, tuple(aliases), v4, v6, f"eth{number}", cable, _mac(v4).hex(":"))
+
+
+def _mac(v4: str) -> bytes:
+    return b"\x02\x42" + socket.inet_aton(v4)  # locally administered, and telling its address
+
+
+def _address(here: Plan, text: str, gateway: str, asked: str, option: str) -> str:
+    if not text:
+        if asked:
+            raise LabError(f"{option} {asked}: network {here.name} has no IPv6", next="labkit network create --ipv6")
+        return ""
+    subnet = subnets.parse(text)
+    holders = {gateway: "the gateway"}
+    for key, one in here.containers.items():
+        holders[one.v6 if subnet.family == socket.AF_INET6 else one.v4] = f"container {one.name or key[:12]}"
+    if asked:
+        return subnets.wanted(subnet, asked, holders, option)
+    return subnets.next_address(subnet, holders, here.name)
+
+
+def _connect(netlink: Netlink, container: str, pid: int, ledger: Ledger, here: Plan, member: Member) -> Endpoint:
+    # A container has one way out: by the first network that leads anywhere.
+    way = not here.internal and all(other.internal for other in plan.networks_of(container))
+    endpoint = Endpoint(
+        here.name,
+        member.host_interface,
+        member.v4,
+        subnets.parse(here.subnet).prefix,
+        here.gateway if way else "",
+        member.mac,
+        member.device,
+        member.v6,
+        subnets.parse(here.subnet6).prefix if member.v6 else 0,
+        here.gateway6 if way and member.v6 else "",
+    )
+    here.containers[container] = member
+    here.save()
     try:
-        rtnetlink.create_veth(netlink, endpoint.host_interface, endpoint.name, pid, mac, bridge.ifindex)
-        # Where br_netfilter is loaded, DNAT happens inside the bridge: without this a container
-        # could not reach its own published port, for its frames may not turn round.
-        rtnetlink.set_hairpin(netlink, socket.if_nametoindex(endpoint.host_interface))
+        plugs.PLUG[here.driver](netlink, pid, ledger, here, member)
     except OSError as error:
-        explain(error, f"cannot connect the container to {name}")
+        gone = not Path(f"/proc/{pid}").exists()
+        explain(error, f"cannot connect the container to {here.name}", why="its process has ended" if gone else "")
     return endpoint
 
 
 def detach(container: str, ledger: Ledger, name: str = DEFAULT) -> None:
-    """Take the cable out and free the address; with the last container the network goes too."""
-    with _locked(name) as plan:
-        _leave(container, ledger, name, plan)
+    """Take the cable out and free the address; with the last container the default network goes too."""
+    with plan.locked():
+        _leave(container, ledger, plan.load(name))
 
 
-def _leave(container: str, ledger: Ledger, name: str, plan: Plan) -> None:
-    for entry in ledger.entries():
-        if entry.kind == "link":
-            ledger.release(entry)
-    plan.addresses.pop(container, None)
-    if plan.addresses:
-        plan.save()
+def detach_all(container: str, ledger: Ledger) -> None:
+    """The same on every network that the container is on."""
+    for one in plan.networks_of(container):
+        detach(container, ledger, one.name)
+
+
+def _leave(container: str, ledger: Ledger, here: Plan) -> None:
+    member = here.containers.pop(container, None)
+    if member is not None:
+        for entry in ledger.entries():
+            if entry.kind == "link" and entry.fields["name"] == member.host_interface:
+                ledger.release(entry)
+    if here.subnet and (here.containers or here.kept):
+        here.save()
     else:
-        Ledger(f"network-{name}").release_all()
-        plan.file.unlink(missing_ok=True)
+        dissolve(here)
+
+
+# --- a network comes, and goes -----------------------------------------------------------
+
+
+def make(netlink: Netlink, here: Plan) -> None:
+    """The device, its addresses, the rules; with the lock held.  Each is in a ledger before it exists.
+
+    The plan is saved last: as long as it is not there, the network is not whole.
+    Raises LabError; InUse for a foreign device, table or subnet.
+    """
+    own, shared = Ledger(f"network-{here.name}"), Ledger(SHARED)
+    own.release_all()  # what a killed process left half made
+    others = [other for other in plan.load_all() if other.name != here.name]
+    first = here.driver == "bridge" and not any(other.driver == "bridge" for other in others)
+    if first:
+        shared.release_all()
+    there = rules.tables() if here.driver == "bridge" else set()
+    # Before anything is written down: what stands in the ledger is removed by a reset.
+    if here.driver == "bridge" and rtnetlink.find_link(netlink, here.interface) is not None:
+        raise plugs.foreign(here.interface)
+    if first:
+        rules.refuse_foreign(there)
+    if not here.subnet:
+        here.subnet = str(subnets.choose(routed(netlink), planned(others).values()))
+    here.gateway = here.gateway or subnets.parse(here.subnet).address(1)
+    if here.driver == "bridge":
+        _make_bridge(netlink, here, own)
+        _forward(shared, here)
+        if first:
+            shared.record("nft_table", family=FAMILY, name=TABLE)
+        rules.write([*others, here], new=first)
+        if not here.internal:
+            docker_user.let_through(here.interface, there, own)
+    here.save()
+
+
+def _make_bridge(netlink: Netlink, here: Plan, own: Ledger) -> None:
+    own.record("link", name=here.interface)
+    try:
+        # A MAC that stays: a bridge of its own would change it with its ports, under the neighbours' feet.
+        rtnetlink.create_bridge(netlink, here.interface, _mac(here.gateway))
+        index = socket.if_nametoindex(here.interface)
+        rtnetlink.set_alias(netlink, index, MARK)
+        for text, gateway in ((here.subnet, here.gateway), (here.subnet6, here.gateway6)):
+            if text:
+                rtnetlink.add_address(netlink, index, gateway, subnets.parse(text).prefix)
+        rtnetlink.set_up(netlink, index)
+    except OSError as error:
+        explain(error, f"cannot make the bridge {here.interface}")
+
+
+def _forward(shared: Ledger, here: Plan) -> None:
+    """Let the machine be a router, for the families that the network has."""
+    _switch_on(shared, FORWARDING, "1")
+    if not here.subnet6:
+        return
+    if not FORWARDING6.exists():
+        raise LabError("this kernel has no IPv6", next=f"network {here.name} without --ipv6")
+    # A router does not listen to other routers by itself: the machine would lose its own way out.
+    for file in sorted(FORWARDING6.parents[1].glob("*/accept_ra")):
+        if file.parent.name not in ("all", "default", "lo") and file.read_text().strip() == "1":
+            _switch_on(shared, file, "2")
+    _switch_on(shared, FORWARDING6, "1")
+
+
+def _switch_on(shared: Ledger, file: Path, value: str) -> None:
+    before = file.read_text().strip()
+    if before != value:
+        shared.record("sysctl", path=str(file), before=before)
+        file.write_text(value)
+
+
+def dissolve(here: Plan) -> None:
+    """The network's device and rules go, and with the last bridge what all of them shared; lock held."""
+    own = Ledger(f"network-{here.name}")
+    ended = [entry.fields for entry in own.entries() if entry.kind == "process"]
+    own.release_all()
+    for fields in ended:  # until the name server has died its port is taken, and the next network may want it
+        process.await_end(int(fields["pid"]), int(fields["start"]))
+    here.remove()
+    others = [other for other in plan.load_all() if other.driver == "bridge"]
+    if not others:
+        Ledger(SHARED).release_all()
+    elif here.subnet and here.driver == "bridge":
+        rules.write(others, new=False)
 
 
 def reset() -> None:
     """Forget every network; its resources were in ledgers, which `labkit reset` has released."""
-    for file in (paths.run() / "network").glob("*.json"):
-        with _locked(file.stem) as plan:
-            Ledger(f"network-{file.stem}").release_all()
-            plan.file.unlink(missing_ok=True)
+    if not plan.folder().is_dir():
+        return
+    with plan.locked():
+        for one in plan.load_all():
+            Ledger(f"network-{one.name}").release_all()
+            one.remove()
+        Ledger(SHARED).release_all()
 
 
 def subnet(name: str = DEFAULT) -> str | None:
     """The network's addresses, such as 172.30.0.0/24; None when it does not exist now."""
-    base = Plan(name).base
-    return f"{base}/{PREFIX}" if base else None
+    return plan.load(name).subnet or None
 
 
-def _make(netlink: Netlink, name: str, plan: Plan) -> None:
-    """The bridge, its address, the way out.  Each is in the ledger before it exists.
-
-    The plan is saved last: as long as it is not there, the network is not whole.
-    """
-    ledger = Ledger(f"network-{name}")
-    ledger.release_all()  # what a killed process left half made
-    # Before anything is written down: what stands in the ledger is removed by a reset.
-    if _find(netlink, name) is not None:
-        raise _foreign(f"network device {name}", f"ip link show {name}")
-    if nftables.ruleset(FAMILY, TABLE):
-        raise _foreign(f"nft table {FAMILY} {TABLE}", f"nft list table {FAMILY} {TABLE}")
-    base = _free_subnet(netlink)
-    ledger.record("link", name=name)
-    try:
-        rtnetlink.create_bridge(netlink, name)
-        index = socket.if_nametoindex(name)
-        rtnetlink.set_alias(netlink, index, MARK)
-        rtnetlink.add_address(netlink, index, _host(base, 1), PREFIX)
-        rtnetlink.set_up(netlink, index)
-    except OSError as error:
-        explain(error, f"cannot make the bridge {name}")
-    before = FORWARDING.read_text().strip()
-    if before != "1":
-        ledger.record("sysctl", path=str(FORWARDING), before=before)
-        FORWARDING.write_text("1")
-    ledger.record("nft_table", family=FAMILY, name=TABLE)
-    nftables.apply(_table(name, base), f"cannot let {name} out to other networks")
-    plan.base = base
-    plan.save()
-
-
-def _table(name: str, base: str) -> list[nftables.Statement]:
-    """The whole table: NAT for what leaves, a chain for published ports, and room for neither else."""
-    common = {"family": FAMILY, "table": TABLE}
-    chains = [
-        {"name": "postrouting", "type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"},
-        {"name": "prerouting", "type": "nat", "hook": "prerouting", "prio": -100, "policy": "accept"},
-    ]
-    # Bounded by source and by way out: an unbounded masquerade breaks the machine's own name service.
-    leave = [
-        match(payload("ip", "saddr"), network(base, PREFIX)),
-        match(meta("oifname"), name, "!="),
-        {"masquerade": None},
-    ]
-    # A container that reaches a published port of its own network comes back through the bridge (hairpin).
-    hairpin = [
-        match(payload("ip", "saddr"), network(base, PREFIX)),
-        match(meta("oifname"), name),
-        match({"ct": {"key": "status"}}, "dnat", "in"),
-        {"masquerade": None},
-    ]
+def routed(netlink: Netlink, family: socket.AddressFamily = socket.AF_INET) -> list[Subnet]:
+    """The networks that this machine has a way to, the default route left out."""
     return [
-        {"create": {"table": {"family": FAMILY, "name": TABLE}}},  # fails where "add" would join another's
-        *({"add": {"chain": {**common, **chain}}} for chain in chains),
-        {"add": {"rule": {**common, "chain": "postrouting", "expr": leave}}},
-        {"add": {"rule": {**common, "chain": "postrouting", "expr": hairpin}}},
+        Subnet(family, int.from_bytes(socket.inet_pton(family, text), "big"), prefix)
+        for text, prefix in rtnetlink.destinations(netlink, family)
+        if prefix
     ]
 
 
-def _find(netlink: Netlink, name: str) -> rtnetlink.Link | None:
-    return next((link for link in rtnetlink.links(netlink) if link.name == name), None)
+def planned(others: Sequence[Plan]) -> dict[str, Subnet]:
+    """{network: its IPv4 subnet} of other networks, those without a bridge (and a route) too."""
+    return {other.name: subnets.parse(other.subnet) for other in others}
 
 
-def _foreign(thing: str, look: str) -> InUse:
-    return InUse(
-        f"there is a {thing} that labkit did not make",
-        why="its name is the one that labkit's network needs, and no entry in this labkit's ledger owns it",
-        next=f"{look}; remove or rename it, if it is yours",
-    )
-
-
-def _free_subnet(netlink: Netlink) -> str:
-    """The first of our candidates that overlaps no route of this machine."""
-    routed = [(_number(address), prefix) for address, prefix in rtnetlink.destinations(netlink)]
-    for base in SUBNETS:
-        if not any(
-            (_number(base) ^ other) >> (32 - min(prefix, PREFIX)) == 0 for other, prefix in routed if prefix > 0
-        ):
-            return base
-    raise LabError(
-        "no addresses are free for containers", why=f"this machine has routes to all of {', '.join(SUBNETS)}"
-    )
-
-
-def _number(address: str) -> int:
-    return int.from_bytes(socket.inet_aton(address), "big")
-
-
-def _host(base: str, number: int) -> str:
-    return f"{base.rpartition('.')[0]}.{number}"
-
-
-# --- who has which address, for as long as the machine runs -------------------------------
-
-
-class Plan:
-    """The network's addresses: its base, and who has which. Empty while the network does not exist."""
-
-    def __init__(self, name: str) -> None:
-        self.file = paths.run() / "network" / f"{name}.json"
-        self.base = ""
-        self.addresses: dict[str, str] = {}
-        if self.file.exists():
-            saved = json.loads(self.file.read_text())
-            self.base, self.addresses = saved["base"], saved["addresses"]
-
-    def save(self) -> None:
-        """Write it whole or not at all."""
-        draft = self.file.with_suffix(".new")
-        draft.write_text(json.dumps({"base": self.base, "addresses": self.addresses}))
-        draft.rename(self.file)
-
-    def free_address(self) -> str:
-        """The lowest that nobody has; the first is the bridge's. Raises LabError when none is left."""
-        taken = set(self.addresses.values())
-        for number in range(2, 255):
-            if _host(self.base, number) not in taken:
-                return _host(self.base, number)
-        raise LabError("the network has no address left", why=f"{len(taken)} containers are on it")
-
-
-@contextmanager
-def _locked(name: str) -> Iterator[Plan]:
-    """The network's plan, nobody else changing it meanwhile."""
-    folder = paths.run() / "network"
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield Plan(name)
-    finally:
-        os.close(fd)
+def unknown(name: str) -> NotFound:
+    """The error for a network that does not exist."""
+    names = ", ".join(one.name for one in plan.load_all()) or "none"
+    return NotFound(f"there is no network {name!r}", why=f"networks: {names}", next=f"labkit network create {name}")

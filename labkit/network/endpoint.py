@@ -6,15 +6,18 @@ from typing import Any, NamedTuple
 
 
 class Endpoint(NamedTuple):
-    """One container on one bridge."""
+    """One container on one network."""
 
     network: str
-    host_interface: str  # the machine's end of the veth pair
+    host_interface: str  # the machine's end of the veth pair; "" where there is none
     address: str
     prefix: int
-    gateway: str  # the bridge's own address
+    gateway: str  # the bridge's own address; "" where no way leads out
     mac: str
     name: str = "eth0"  # the container's end
+    address6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for the line to the container's process."""

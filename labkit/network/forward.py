@@ -1,6 +1,6 @@
 """Floor 2: the forwarder: bytes from a listening socket of the machine into a container.
 
-    python -m labkit.network.forward LIFELINE PROTOCOL:FD:ADDRESS:PORT ...
+    python -m labkit.network.forward LIFELINE PROTOCOL:FD:PORT:ADDRESS ...
 
 Owns: the loopback's way to published ports, which DNAT cannot serve: a packet from
 127.0.0.1 may not leave the machine.  Docker runs a docker-proxy for the same reason.
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     process.set_title("labkit-forward")
     selector = Selector()
     for word in words:
-        protocol, fd, address, port = word.split(":")
+        protocol, fd, port, address = word.split(":", 3)
         listener = socket.socket(fileno=int(fd))
         listener.setblocking(False)
         serve = TcpListener if protocol == "tcp" else UdpRelay
@@ -40,6 +40,11 @@ def main(argv: list[str]) -> int:
     while True:
         for key, events in selector.select():
             key.data(events)
+
+
+def family(target: tuple[str, int]) -> socket.AddressFamily:
+    """Of the address that is led to."""
+    return socket.AF_INET6 if ":" in target[0] else socket.AF_INET
 
 
 class TcpListener:
@@ -55,7 +60,7 @@ class TcpListener:
             near, _ = self.listener.accept()
         except OSError:
             return
-        far = socket.socket()
+        far = socket.socket(family(self.target))
         for end in (near, far):
             end.setblocking(False)
         try:
@@ -75,6 +80,7 @@ class Pair:
     def __init__(self, selector: Selector, near: socket.socket, far: socket.socket) -> None:
         self.selector = selector
         self.ends = (near, far)
+        self.closed = False
         self.waiting = {near: b"", far: b""}  # bytes that this end has not taken yet
         self.finished: set[socket.socket] = set()  # ends that have said all they had to say
         self.handlers: dict[socket.socket, Callable[[int], None]] = {
@@ -86,6 +92,8 @@ class Pair:
 
     def act(self, end: socket.socket, other: socket.socket, events: int) -> None:
         """Take what `end` says, give it what waits for it."""
+        if self.closed:  # the other end's event, in the same round, has hung up on both
+            return
         try:
             if events & selectors.EVENT_WRITE:
                 self.flush(end)
@@ -140,6 +148,7 @@ class Pair:
 
     def close(self) -> None:
         """Hang up on both."""
+        self.closed = True
         for end in self.ends:
             if end.fileno() in self.selector.get_map():
                 self.selector.unregister(end)
@@ -164,7 +173,7 @@ class UdpRelay:
                 oldest = self.clients.pop(next(iter(self.clients)))
                 self.selector.unregister(oldest)
                 oldest.close()
-            far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            far = socket.socket(family(self.target), socket.SOCK_DGRAM)
             far.setblocking(False)
             far.connect(self.target)
             self.clients[client] = far

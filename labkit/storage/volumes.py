@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labkit import paths
-from labkit.errors import BadInput
+from labkit.errors import BadInput, explain
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-MODES = {"rw": [], "ro": ["ro"]}
+# Docker's ro means what is mounted below as well (since 25.0): the specification calls that rro.
+MODES = {"rw": [], "ro": ["rro"]}
 
 
 class Volume(NamedTuple):
@@ -48,6 +49,10 @@ def parse(text: str) -> Volume:
 
 
 def prepare(volume: Volume) -> None:
-    """Make the source folder when it is missing, as Docker does."""
-    if not volume.source.exists():
-        volume.source.mkdir(parents=True)
+    """Make the source folder when it is missing, as Docker does. Raises LabError."""
+    try:
+        volume.source.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # a file, socket or device is a fine volume too
+        pass
+    except OSError as error:
+        explain(error, f"cannot make the volume's folder {volume.source}")
