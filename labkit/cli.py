@@ -20,15 +20,24 @@ VERBS = {
     "run": ("labkit.runtime.commands:run", "start a container from an image, without a daemon"),
     "ps": ("labkit.runtime.commands:ps", "list containers"),
     "exec": ("labkit.runtime.commands:exec", "run a command inside a container"),
+    "stats": ("labkit.runtime.stats:stats", "what containers use: CPU, memory, network, disk, processes"),
     "logs": ("labkit.runtime.commands:logs", "what a detached container printed"),
     "stop": ("labkit.runtime.commands:stop", "end a container: SIGTERM, then SIGKILL"),
     "rm": ("labkit.runtime.commands:rm", "remove an ended container"),
+    "network": ("labkit.runtime.network_commands:main", "networks of your own: create, ls, inspect, rm, connect"),
     "reset": ("labkit.runtime.commands:reset", "give back everything that labkit ever acquired"),
     "pull": ("labkit.image.commands:pull", "fetch an image from a registry into the store"),
+    "build": ("labkit.runtime.build_command:build", "make an image from a Dockerfile"),
     "images": ("labkit.image.commands:images", "list the images in the store"),
+    "history": ("labkit.image.commands:history", "how an image was made, and what each instruction added"),
+    "rmi": ("labkit.image.commands:rmi", "remove an image, and what no other image needs"),
+    "prune": ("labkit.image.commands:prune", "remove what no image needs and the build cache, and say what that was"),
     "registry": ("labkit.image.commands:registry", "the lab's own registry on the loopback"),
+    "cni": ("labkit.runtime.cni_commands:main", "networks that CNI plugins make: list, versions, check"),
     "doctor": ("labkit.lab.doctor_command:main", "try what this machine can do, and say what is missing"),
     "census": ("labkit.observe.commands:census", "count what the kernel holds right now"),
+    "exercises": ("labkit.lessons.commands:main", "the course's exercises: next, hint, solution, progress, --verify"),
+    "xray": ("labkit.lessons.xray_command:xray", "what the kernel holds for a process, or what a command changed"),
     "guest": ("labkit.lab.guest_command:main", "the lab's machine: status, exec, log, copy"),
     "lab": ("labkit.lab.lab_command:main", "start and stop the lab (what `make lab` calls)"),
 }
@@ -60,5 +69,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """The one-screen answer to `labkit`."""
     lines = ["labkit: build containers by hand, one layer at a time", "", "usage: labkit COMMAND [--help] ...", ""]
-    lines += [f"  {verb:<9} {purpose}" for verb, (_, purpose) in VERBS.items()]
+    lines += [f"  {verb:<10} {purpose}" for verb, (_, purpose) in VERBS.items()]
     return "\n".join(lines)

@@ -8,9 +8,13 @@ Read: pipe(7), and O_CLOEXEC in open(2).
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any
+
+from labkit import leanjson
+from labkit.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Channel:
@@ -24,7 +28,7 @@ class Channel:
     def send(self, message: dict[str, Any]) -> None:
         """One document; a partner who is gone is not an error here."""
         try:
-            os.write(self.outward, json.dumps(message).encode() + b"\n")
+            os.write(self.outward, leanjson.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             pass
 
@@ -36,7 +40,7 @@ class Channel:
                 return None
             self._rest += part
         line, _, self._rest = self._rest.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
+        message: dict[str, Any] = leanjson.loads(line)
         return message
 
     def close(self) -> None:

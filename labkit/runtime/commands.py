@@ -11,24 +11,42 @@ import json
 import sys
 from typing import Any
 
-from labkit.runtime import spec, state
+from labkit.runtime import flags, spec, state
+from labkit.runtime.parser import Parser
 from labkit.storage import volumes
+
+
+class NotOnVersion2(argparse.Action):
+    """An option that Docker has and cgroup v2 has not."""
+
+    def __call__(self, *_: object) -> None:
+        """Raise Refused."""
+        flags.refuse(self.option_strings[0])
 
 
 def run(argv: list[str]) -> int:
     """labkit run [OPTIONS] IMAGE [COMMAND ...]"""
-    parser = argparse.ArgumentParser(prog="labkit run", description="start a container from an image")
+    parser = Parser(
+        prog="labkit run", description="start a container from an image", add_help=False, allow_abbrev=False
+    )
     limits = parser.add_argument_group("limits (cgroup v2)")
-    limits.add_argument("-m", "--memory", metavar="SIZE", help="memory.max, such as 256m")
-    limits.add_argument("--memory-swap", metavar="SIZE", help="memory and swap together; -1 unlimited")
-    limits.add_argument("--cpus", metavar="N", help="cpu.max, such as 1.5")
-    limits.add_argument("--pids-limit", metavar="N", help="pids.max")
+    for flag in flags.FLAGS:
+        names = ["-m", flag.option] if flag.option == "--memory" else [flag.option]
+        action = "append" if flag.repeated else "store"
+        limits.add_argument(*names, dest=flag.name, metavar=flag.metavar, action=action, help=flag.help)
+    for option in flags.REFUSED:
+        limits.add_argument(option, nargs=0, help=argparse.SUPPRESS, action=NotOnVersion2)
     parser.add_argument("--name")
     parser.add_argument("-h", "--hostname", default="")
     parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("-v", "--volume", action="append", default=[], metavar="SOURCE:TARGET[:ro]")
-    parser.add_argument("--network", default="bridge", help="bridge (default), none or host")
-    parser.add_argument("-p", "--publish", action="append", default=[], metavar="[IP:]PORT:PORT[/udp]")
+    parser.add_argument(
+        "--network", default="bridge", help="a network, bridge (default), none, host, container:NAME, cni:NAME"
+    )
+    parser.add_argument("--network-alias", action="append", default=[], metavar="NAME", help="a further name on it")
+    parser.add_argument("--ip", default="", metavar="ADDRESS", help="this IPv4 address of the network")
+    parser.add_argument("--ip6", default="", metavar="ADDRESS", help="this IPv6 address of the network")
+    parser.add_argument("-p", "--publish", action="append", default=[], metavar="[IP:]PORT[-PORT]:PORT[-PORT][/udp]")
     parser.add_argument("--rm", action="store_true", help="remove the container when it ends")
     parser.add_argument("-d", "--detach", action="store_true", help="run in the background, print the id")
     parser.add_argument("-i", "--interactive", action="store_true", help="as docker's; stdin is always passed through")
@@ -52,10 +70,7 @@ def run(argv: list[str]) -> int:
     options = spec.Options(
         command=given.command,
         hostname=given.hostname,
-        memory=given.memory,
-        memory_swap=given.memory_swap,
-        cpus=given.cpus,
-        pids_limit=given.pids_limit,
+        limits={flag.name: value for flag in flags.FLAGS if (value := getattr(given, flag.name)) is not None},
         env=tuple(given.env),
         volumes=tuple(volumes.parse(text) for text in given.volume),
         network=given.network,
@@ -75,6 +90,9 @@ def run(argv: list[str]) -> int:
             options=options,
             name=given.name,
             publish=tuple(given.publish),
+            aliases=tuple(given.network_alias),
+            address=given.ip,
+            address6=given.ip6,
             remove=given.rm,
             detach=given.detach,
             init=given.init,
@@ -84,7 +102,7 @@ def run(argv: list[str]) -> int:
 
 def exec(argv: list[str]) -> int:
     """labkit exec [OPTIONS] NAME COMMAND ..."""
-    parser = argparse.ArgumentParser(prog="labkit exec", description="run a command inside a container")
+    parser = Parser(prog="labkit exec", description="run a command inside a container")
     parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("-u", "--user", default="")
     parser.add_argument("-w", "--workdir", default="")
@@ -104,7 +122,7 @@ def exec(argv: list[str]) -> int:
 
 def ps(argv: list[str]) -> int:
     """labkit ps [--all] [--json]"""
-    parser = argparse.ArgumentParser(prog="labkit ps", description="list containers")
+    parser = Parser(prog="labkit ps", description="list containers")
     parser.add_argument("-a", "--all", action="store_true", help="also those that have ended")
     parser.add_argument("-q", "--quiet", action="store_true", help="ids only")
     parser.add_argument("--json", action="store_true", help="everything that is known, as JSON")
@@ -149,7 +167,7 @@ def _short(text: str, width: int) -> str:
 
 def logs(argv: list[str]) -> int:
     """labkit logs NAME"""
-    parser = argparse.ArgumentParser(prog="labkit logs", description="what a detached container printed")
+    parser = Parser(prog="labkit logs", description="what a detached container printed")
     parser.add_argument("name", metavar="NAME")
     found = state.find(parser.parse_args(argv).name)
     file = state.folder(found["id"]) / "log"
@@ -159,12 +177,13 @@ def logs(argv: list[str]) -> int:
 
 def stop(argv: list[str]) -> int:
     """labkit stop [--time SECONDS] NAME ..."""
-    parser = argparse.ArgumentParser(prog="labkit stop", description="end containers: their stop signal, then SIGKILL")
+    parser = Parser(prog="labkit stop", description="end containers: their stop signal, then SIGKILL")
     parser.add_argument("-t", "--time", type=float, default=10.0, metavar="SECONDS", help="patience before SIGKILL")
     parser.add_argument("names", nargs="+", metavar="NAME")
     given = parser.parse_args(argv)
-    from labkit.runtime import upkeep
+    from labkit.runtime import container, upkeep
 
+    container.require_root()
     for name in given.names:
         upkeep.stop(state.find(name), patience=given.time)
         print(name)
@@ -173,12 +192,13 @@ def stop(argv: list[str]) -> int:
 
 def rm(argv: list[str]) -> int:
     """labkit rm [--force] NAME ..."""
-    parser = argparse.ArgumentParser(prog="labkit rm", description="remove ended containers")
+    parser = Parser(prog="labkit rm", description="remove ended containers")
     parser.add_argument("-f", "--force", action="store_true", help="running ones too: kill them first")
     parser.add_argument("names", nargs="+", metavar="NAME")
     given = parser.parse_args(argv)
-    from labkit.runtime import upkeep
+    from labkit.runtime import container, upkeep
 
+    container.require_root()
     for name in given.names:
         upkeep.remove(state.find(name), force=given.force)
         print(name)
@@ -187,7 +207,7 @@ def rm(argv: list[str]) -> int:
 
 def reset(argv: list[str]) -> int:
     """labkit reset"""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="labkit reset",
         description="give back everything that labkit ever acquired; images and named volumes stay",
     )

@@ -17,22 +17,24 @@ import termios
 import tty
 from types import FrameType
 
-from labkit.kernel import constants
+
+def size() -> dict[str, int] | None:
+    """config.json's process.consoleSize for this process's own terminal; None where standard input is none.
+
+    Set before the program runs: it may ask at once.
+    """
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return None
+    return {"height": rows, "width": columns} if rows and columns else None
 
 
 class Console:
-    """The master end; `open` is what labkit.runtime.container calls with the pid."""
+    """The master end, as the container's birth sent it."""
 
-    def __init__(self) -> None:
-        self.master = -1
-
-    def open(self, pid: int) -> int:
-        """Make a pty in the devpts of process `pid`; return its number there."""
-        self.master = os.open(f"/proc/{pid}/root/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        fcntl.ioctl(self.master, constants.TIOCSPTLCK, struct.pack("i", 0))
-        (number,) = struct.unpack("i", fcntl.ioctl(self.master, constants.TIOCGPTN, struct.pack("i", 0)))
-        self.resize()
-        return int(number)
+    def __init__(self, master: int) -> None:
+        self.master = master
 
     def resize(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Give the inner terminal this terminal's size; also the handler of SIGWINCH."""

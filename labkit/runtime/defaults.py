@@ -30,8 +30,8 @@ MOUNTS: list[dict[str, object]] = [
         "destination": "/dev",
         "type": "tmpfs",
         "source": "tmpfs",
-        # nodev here is ours: the device nodes are bind mounts, so that a node which somebody
-        # makes inside opens nothing (Docker's fence is a BPF program on the cgroup).
+        # nodev here is ours: the device nodes are bind mounts, so that a node which somebody makes
+        # here opens nothing, even where DEVICE_RULES cannot be kept.
         "options": ["nosuid", "nodev", "strictatime", "mode=755", "size=65536k"],
     },
     {
@@ -56,16 +56,20 @@ MOUNTS: list[dict[str, object]] = [
     },
 ]
 
-DEVICES = ["null", "zero", "full", "random", "urandom", "tty"]
-
-DEVICE_LINKS = {
-    "fd": "/proc/self/fd",
-    "stdin": "/proc/self/fd/0",
-    "stdout": "/proc/self/fd/1",
-    "stderr": "/proc/self/fd/2",
-    "core": "/proc/kcore",
-    "ptmx": "pts/ptmx",
-}
+# linux.resources.devices (labkit.kernel.cgroups.devices): any node may be made, these may be opened.
+# Docker lists the six nodes (labkit.runtime.files.devices) and /dev/console; runc adds the rule for mknod and the
+# terminals.
+OPENED = (
+    *({"major": 1, "minor": minor} for minor in (3, 5, 7, 8, 9)),  # null, zero, full, random, urandom
+    *({"major": 5, "minor": minor} for minor in (0, 1, 2)),  # tty, console, ptmx
+    {"major": 136},  # the terminals of /dev/pts, all of them
+)
+DEVICE_RULES: list[dict[str, object]] = [
+    {"allow": False, "access": "rwm"},
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    *({"allow": True, "type": "c", **numbers, "access": "rwm"} for numbers in OPENED),
+]
 
 MASKED_PATHS = [
     "/proc/acpi",

@@ -12,11 +12,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.errors import LabError
+from labkit.image.build.result import Built, Step
+from labkit.runtime import state
 
 LABKIT = [sys.executable, "-m", "labkit"]
 
@@ -37,12 +41,8 @@ class Box:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Everything `labkit ps` knows about it. Raises LabError when it is gone."""
-        for one in json.loads(labkit("ps", "--all", "--json").stdout):
-            if one["id"] == self.id:
-                found: dict[str, Any] = one
-                return found
-        raise LabError(f"container {self.id[:12]} is gone", next="labkit ps --all")
+        """Everything `labkit ps` knows about it. Raises NotFound when it is gone."""
+        return state.find(self.id)
 
     @property
     def pid(self) -> int:
@@ -79,12 +79,42 @@ class Box:
         self.remove()
 
 
-def run(image: str, *command: str, publish: Sequence[str] = (), **options: str | int | bool) -> Box:
-    """Start a container in the background.
+class Build(NamedTuple):
+    """What `labkit build` made: see labkit.image.build.result."""
+
+    built: Built
+    log: str  # what it told, as --progress plain does
+
+
+def build(context: str | Path, *, build_args: Mapping[str, str] | None = None, **options: str | bool | Path) -> Build:
+    """Build the Dockerfile in the folder `context`.
+
+    Options are those of `labkit build` with _ for -: build("app", tag="localhost:5000/app", target="test",
+    no_cache=True).  Raises LabError with the line of the Dockerfile.
+    """
+    with tempfile.NamedTemporaryFile("r") as metadata:
+        words = ["build", "--progress", "plain", "--metadata-file", metadata.name]
+        for name, value in (build_args or {}).items():
+            words += ["--build-arg", f"{name}={value}"]
+        for option, given in options.items():
+            flag = "--" + option.replace("_", "-")
+            words += [flag] if given is True else [] if given is False else [flag, str(given)]
+        done = labkit(*words, str(context))
+        document = json.load(metadata)
+    steps = tuple(Step(**step) for step in document.pop("steps"))
+    return Build(Built(**{**document, "steps": steps}), done.stderr)
+
+
+def run(
+    image: str, *command: str, publish: Sequence[str] = (), replace: bool = False, **options: str | int | bool
+) -> Box:
+    """Start a container in the background; with `replace`, one that has its name goes first (a cell run twice).
 
     Options are those of `labkit run` with _ for -: run("localhost:5000/nginx", memory="256m",
     cpus=1, pids_limit=4096, publish=["8080:80"]).  Raises LabError.
     """
+    if replace and "name" in options:
+        labkit("rm", "--force", str(options["name"]), check=False)
     words = ["run", "--detach"]
     for port in publish:
         words += ["--publish", port]

@@ -18,14 +18,15 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from labkit import errors
-from labkit.errors import BadInput, LabError
+from labkit.errors import LabError
 from labkit.kernel import process
 from labkit.kernel.ledger import Ledger
-from labkit.network import names, ports
-from labkit.runtime import channel, container, spec, state
+from labkit.network import ports
+from labkit.runtime import channel, container, spec, state, user, wiring
+from labkit.runtime.life import verbs
 from labkit.storage import overlay, volumes
 
-NETWORKS = ("bridge", "none", "host")
+ANY_IMAGE = {"Cmd": ["true"]}  # what an option may not depend on
 
 
 class Request(NamedTuple):
@@ -35,6 +36,9 @@ class Request(NamedTuple):
     options: spec.Options
     name: str | None = None
     publish: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    address: str = ""
+    address6: str = ""
     remove: bool = False
     detach: bool = False
     init: bool = True
@@ -48,11 +52,9 @@ def run(request: Request) -> int:
     Raises LabError; then nothing is left behind.
     """
     container.require_root()
-    mappings = [ports.parse(text) for text in request.publish]
-    if request.options.network not in NETWORKS:
-        raise BadInput(f"there is no network {request.options.network!r}", next=f"one of {', '.join(NETWORKS)}")
-    if mappings and request.options.network != "bridge":
-        raise BadInput("--publish needs --network bridge", why=f"with {request.options.network} nothing leads in")
+    mappings = [each for text in request.publish for each in ports.parse(text)]
+    place(request)
+    spec.build(request.options, ANY_IMAGE, cgroups_path="/")  # a bad option is said before an image is fetched
     layers, image_config = resolve(request)
     spec.build(request.options, image_config, cgroups_path="/")  # a bad option is said before anything is made
     if not request.detach:
@@ -70,8 +72,27 @@ def run(request: Request) -> int:
         raise getattr(errors, answer["kind"])(
             words["what"], why=words["why"], next=words["next"], status=words["status"]
         )
+    for warning in answer["warnings"]:
+        print(f"labkit run: {warning}", file=sys.stderr)
     print(answer["id"])
     return 0
+
+
+def place(request: Request) -> wiring.Wiring:
+    """What its network options come to, as the networks and containers are now. Raises LabError."""
+    return wiring.understand(
+        request.options.network,
+        published=bool(request.publish),
+        aliases=request.aliases,
+        address=request.address,
+        address6=request.address6,
+    )
+
+
+def _hostname(identifier: str, where: wiring.Wiring) -> str:
+    if where.other:
+        return str(json.loads((state.folder(where.other["id"]) / "config.json").read_text())["hostname"])
+    return os.uname().nodename if where.mode == "host" else identifier[:12]
 
 
 def _monitor(
@@ -116,26 +137,31 @@ def live(
     line: channel.Channel | None,
 ) -> int:
     """The whole life of a container in this process; `line` tells a detached caller of its start."""
-    signal.signal(signal.SIGTERM, _unwind)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _unwind)
+    os.umask(0o022)  # what is made here is seen inside, by any user
     identifier = os.urandom(32).hex()
-    options = request.options
+    where = place(request)
+    options = request.options._replace(network_path=where.path)
     if not options.hostname:
-        hostname = os.uname().nodename if options.network == "host" else identifier[:12]
-        options = options._replace(hostname=hostname)
-    config = spec.build(options, image_config, cgroups_path=f"/labkit/{identifier}")
+        options = options._replace(hostname=_hostname(identifier, where))
+    config = spec.build(options, image_config, cgroups_path=f"/labkit/{identifier}", init=request.init)
     folder = state.folder(identifier)
     ledger = Ledger(identifier)
     me = os.getpid()
     try:
         with state.locked():
             name = state.take_name(request.name)
-            keeper = ledger.record("process", pid=me, start=process.start_time(me) or 0)
+            keeper = {"pid": me, "start": process.start_time(me) or 0}
+            ledger.record("process", **keeper)
             root = overlay.prepare(folder, layers, ledger)
             note = {
                 "ociVersion": "1.2.1",
                 "id": identifier,
                 "name": name,
                 "status": "creating",
+                "keeper": keeper,
                 "image": request.image,
                 "command": config["process"]["args"],
                 "created": time.time(),
@@ -146,68 +172,58 @@ def live(
                 "remove": request.remove,
             }
             state.save(note)
+        (folder / "rootfs").mkdir()
         for volume in options.volumes:
             volumes.prepare(volume)
         write_etc(folder, config)
+        spec.become(config, user.in_layers(options.user or image_config.get("User") or "", root, folder / "rootfs"))
+        if options.tty:
+            verbs.sized(config["process"])
         (folder / "config.json").write_text(json.dumps(config, indent=1))
         one = container.Container(identifier, config, root, folder, ledger)
-        with state.locked():
-            one.create(_stdio(folder, request), init=request.init)
-        status = _between_start_and_end(one, note, request, mappings, line)
+        status = _start_to_end(one, note, request, where, mappings, line)
     except BaseException:
         # A container that never ran is not kept, whether --rm was given or not.
         give_back(ledger, keep=False)
         raise
     note.update(status="stopped", exitCode=status, oomKilled=one.oom_kills() > 0)
     if note["oomKilled"]:
-        print(_oom_message(name, options.memory, one.oom_kills()), file=sys.stderr)
+        print(_oom_message(name, options.limits.get("memory"), one.oom_kills()), file=sys.stderr)
     if not request.remove:
         state.save(note)
-        ledger.forget(keeper)
     give_back(ledger, keep=not request.remove)
     return status
 
 
 def _unwind(number: int, frame: FrameType | None) -> None:
-    """Until the container runs, SIGTERM ends this process the way an error does: all is given back."""
+    """Until the container runs, a signal ends this process the way an error does: all is given back."""
     raise SystemExit(128 + number)
 
 
-def _between_start_and_end(
+def _start_to_end(
     one: container.Container,
     note: dict[str, Any],
     request: Request,
+    where: wiring.Wiring,
     mappings: list[ports.PortMapping],
     line: channel.Channel | None,
 ) -> int:
-    endpoint = None
-    if request.options.network == "bridge":
-        from labkit.network import bridge
+    def connect() -> None:
+        wiring.connect(one, note, where, mappings)
+        note.update(status="running", pid=one.pid, start=one.start_time)
+        state.save(note)
+        # Before the command can run: it waits with all signals blocked, so that none is lost.
+        one.forward_signals()
 
-        endpoint = bridge.attach(one.id, one.pid, one.ledger)
-        note["address"] = endpoint.address
-        note["interface"] = endpoint.host_interface
-        write_names(one.folder, one.config["hostname"], endpoint.address)
-        if mappings:
-            note["ports"] = [str(mapping) for mapping in ports.publish(mappings, endpoint, one.id, one.ledger)]
-    else:
-        write_names(one.folder, one.config["hostname"], None)
-    note.update(status="running", pid=one.pid, start=one.start_time)
-    state.save(note)
-    terminal = None
-    if one.config["process"]["terminal"]:
-        from labkit.runtime.console import Console
-
-        terminal = Console()
-    one.start(endpoint.to_json() if endpoint else None, terminal.open if terminal else None)
-    one.forward_signals()
-    if line is not None:
-        line.send({"id": one.id})
-        line.close()
-    if terminal:
+    with one.run(_stdio(one.folder, request), connect) as terminal:
+        for warning in one.warnings if line is None else ():
+            print(f"labkit run: {warning}", file=sys.stderr)
+        if line is not None:
+            line.send({"id": one.id, "warnings": one.warnings})
+            line.close()
         log = os.open(one.folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if request.detach else 1
-        terminal.copy(log)
-    return one.wait()
+        terminal.attend(log)
+        return one.wait()
 
 
 def _stdio(folder: Path, request: Request) -> list[int]:
@@ -230,22 +246,9 @@ def write_etc(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def write_names(folder: Path, hostname: str, address: str | None) -> None:
-    """Fill those files once the address is known, just before the container sees them."""
-    etc = folder / "etc"
-    (etc / "hostname").write_text(hostname + "\n")
-    (etc / "hosts").write_text(names.hosts(hostname, address))
-    (etc / "resolv.conf").write_text(names.resolv_conf())
-
-
 def give_back(ledger: Ledger, *, keep: bool) -> None:
     """Release what a container holds; `keep` leaves its folder for `labkit ps --all` and `rm`."""
-    entries = ledger.entries()
-    if any(entry.kind == "link" for entry in entries):
-        from labkit.network import bridge
-
-        ports.unpublish(ledger.owner)
-        bridge.detach(ledger.owner, ledger)
+    wiring.give_back(ledger)
     for entry in reversed(ledger.entries()):
         if not (keep and entry.kind == "directory"):
             ledger.release(entry)

@@ -10,14 +10,19 @@ specification, "conversion to OCI runtime configuration".
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from labkit.errors import BadInput
 from labkit.kernel import capabilities
-from labkit.runtime import defaults, units
+from labkit.runtime import defaults, flags
+from labkit.runtime.life.born import INIT
+from labkit.runtime.user import User
 from labkit.storage.volumes import Volume
 
+SETS = ("bounding", "effective", "permitted")
 Config = dict[str, Any]  # the JSON document itself: its schema is the specification's
 
 
@@ -26,13 +31,11 @@ class Options(NamedTuple):
 
     command: list[str]
     hostname: str
-    memory: str | None = None
-    memory_swap: str | None = None
-    cpus: str | None = None
-    pids_limit: str | None = None
+    limits: flags.Given = MappingProxyType({})  # see labkit.runtime.flags
     env: tuple[str, ...] = ()
     volumes: tuple[Volume, ...] = ()
     network: str = "bridge"
+    network_path: str = ""  # the network namespace of another container, to be shared
     user: str | None = None
     workdir: str | None = None
     entrypoint: str | None = None
@@ -42,27 +45,15 @@ class Options(NamedTuple):
     tty: bool = False
 
 
-def build(options: Options, image: Mapping[str, Any], *, cgroups_path: str) -> Config:
-    """The configuration for `options` on an image whose `config` object is `image`.
+def build(options: Options, image: Mapping[str, Any], *, cgroups_path: str, init: bool = True) -> Config:
+    """The configuration for `options` on an image whose `config` object is `image`; its user is root: see `become`.
 
+    init -- whether process 1 is to be an init (labkit.runtime.become.init)
     Raises BadInput for a limit, a capability or a command that cannot be understood.
     """
-    resources = {
-        name: value
-        for name, value in (
-            ("memory", units.memory(options.memory, options.memory_swap)),
-            ("cpu", units.cpu(options.cpus)),
-            ("pids", units.pids(options.pids_limit)),
-        )
-        if value
-    }
     kinds = [kind for kind in defaults.NAMESPACES if not (kind == "network" and options.network == "host")]
     keep = capability_set(options.cap_add, options.cap_drop)
     mounts = copy.deepcopy(defaults.MOUNTS)
-    if options.network == "host":
-        # sysfs shows one network namespace and only its owner may mount it: bind the machine's.
-        sys = next(mount for mount in mounts if mount["destination"] == "/sys")
-        sys.update(type="bind", source="/sys", options=["rbind", "nosuid", "noexec", "nodev", "ro"])
     mounts += [
         {
             "destination": volume.target,
@@ -76,25 +67,39 @@ def build(options: Options, image: Mapping[str, Any], *, cgroups_path: str) -> C
         "ociVersion": "1.2.1",
         "process": {
             "terminal": options.tty,
-            "user": {"uid": 0, "gid": 0, "username": options.user or image.get("User") or ""},
+            "user": {"uid": 0, "gid": 0},
             "args": arguments(options, image),
             "env": environment(options, image),
             "cwd": options.workdir or image.get("WorkingDir") or "/",
-            "capabilities": {"bounding": keep, "effective": keep, "permitted": keep},
+            "capabilities": dict.fromkeys(SETS, keep),
             "noNewPrivileges": options.no_new_privileges,
         },
         "root": {"path": "rootfs", "readonly": False},
         "hostname": options.hostname,
         "mounts": mounts,
+        "annotations": {INIT: "true"} if init else {},
         "linux": {
-            "namespaces": [{"type": kind} for kind in kinds],
+            "namespaces": [
+                {"type": kind, "path": options.network_path}
+                if kind == "network" and options.network_path
+                else {"type": kind}
+                for kind in kinds
+            ],
             "cgroupsPath": cgroups_path,
-            "resources": resources,
-            "sysctl": dict(defaults.NETWORK_SYSCTLS) if "network" in kinds else {},
+            "resources": {**flags.resources(options.limits), "devices": copy.deepcopy(defaults.DEVICE_RULES)},
+            "sysctl": dict(defaults.NETWORK_SYSCTLS) if "network" in kinds and not options.network_path else {},
             "maskedPaths": defaults.MASKED_PATHS,
             "readonlyPaths": defaults.READONLY_PATHS,
         },
     }
+
+
+def become(config: Config, who: User) -> None:
+    """Write the user into the document; who is not root has no powers but can get them back (set-user-ID programs)."""
+    process = config["process"]
+    process["user"] = who.to_json()
+    if who.uid != 0:
+        process["capabilities"] = {"bounding": process["capabilities"]["bounding"]}
 
 
 def arguments(options: Options, image: Mapping[str, Any]) -> list[str]:
@@ -114,12 +119,22 @@ def arguments(options: Options, image: Mapping[str, Any]) -> list[str]:
 
 def environment(options: Options, image: Mapping[str, Any]) -> list[str]:
     """PATH and HOSTNAME, then the image's variables, then --env; a later one wins."""
-    merged: dict[str, str] = {}
-    given = [*(image.get("Env") or []), *options.env]
     terminal = ["TERM=xterm"] if options.tty else []
-    for item in (defaults.PATH, f"HOSTNAME={options.hostname}", *terminal, *given):
-        name, _, value = item.partition("=")
-        merged[name] = value
+    host = f"HOSTNAME={options.hostname}"
+    return variables([defaults.PATH, host, *terminal, *(image.get("Env") or []), *options.env])
+
+
+def variables(given: Iterable[str]) -> list[str]:
+    """NAME=value each, a later one wins; NAME alone passes this process's own value on, or takes the name away."""
+    merged: dict[str, str] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if equals:
+            merged[name] = value
+        elif name in os.environ:
+            merged[name] = os.environ[name]
+        else:
+            merged.pop(name, None)
     return [f"{name}={value}" for name, value in merged.items()]
 
 

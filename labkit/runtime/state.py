@@ -12,15 +12,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import InUse, NotFound
+from labkit.errors import BadInput, InUse, NotFound
 from labkit.kernel import process
 
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # Docker's own
 FIRST = ("brisk", "calm", "clear", "deep", "early", "even", "fair", "fresh", "keen", "light", "neat", "plain", "quiet")
 SECOND = (
     "anchor",
@@ -58,6 +60,8 @@ def locked() -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
+        # By name: a container's process that is born meanwhile holds the same open file.
+        fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 
@@ -105,8 +109,14 @@ def find(name: str) -> dict[str, Any]:
 def take_name(name: str | None) -> str:
     """A free name: the one asked for, or a made-up one. Call with the lock held.
 
-    Raises InUse, naming the container that has it.
+    Raises InUse, naming the container that has it; BadInput for what cannot be a name.
     """
+    if name is not None and not NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot be a container's name",
+            why="a name is a letter or digit, and then letters, digits, _ . or -",
+            next="for example --name web-1",
+        )
     taken = {state["name"]: state for state in load_all()}
     made_up = name is None
     while name is None or (made_up and name in taken):

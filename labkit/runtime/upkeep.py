@@ -30,7 +30,7 @@ def stop(found: dict[str, Any], *, patience: float) -> None:
             break
     else:
         raise LabError(f"container {found['name']} does not end", why=f"process {found['pid']} survives SIGKILL")
-    _until(lambda: not _monitor_alive(found["id"]), 10.0)
+    _await_keeper(found)
 
 
 def remove(found: dict[str, Any], *, force: bool) -> None:
@@ -43,6 +43,7 @@ def remove(found: dict[str, Any], *, force: bool) -> None:
                 status=1,
             )
         stop(found, patience=0)
+    _await_keeper(found)
     run.give_back(Ledger(found["id"]), keep=False)
     if (folder := state.folder(found["id"])).is_dir():
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,9 +58,11 @@ def _until(done: Any, seconds: float) -> bool:
     return True
 
 
-def _monitor_alive(identifier: str) -> bool:
-    keeper = next((entry for entry in Ledger(identifier).entries() if entry.kind == "process"), None)
-    return keeper is not None and process.is_alive(int(keeper.fields["pid"]), int(keeper.fields["start"]))
+def _await_keeper(found: dict[str, Any]) -> None:
+    """Let the process that keeps the container finish giving back; two at it would be in each other's way."""
+    keeper = found.get("keeper")
+    if keeper and found["boot"] == state.boot_id():
+        _until(lambda: not process.is_alive(**keeper), 10.0)
 
 
 def reset() -> list[str]:
@@ -67,8 +70,9 @@ def reset() -> list[str]:
 
     Running it twice changes nothing: an empty ledger releases nothing.
     """
-    ledgers = list(all_ledgers())
-    # An id is 64 hexadecimal digits; shared owners are called network-... and cgroup-...
+    # The common cgroup goes last, and only when it is empty: see release_cgroup_parent.
+    ledgers = [ledger for ledger in all_ledgers() if not ledger.owner.startswith("cgroup-")]
+    # An id is 64 hexadecimal digits; what containers share is called network-...
     ledgers.sort(key=lambda ledger: len(ledger.owner) != 64)
     for ledger in ledgers:
         for entry in ledger.entries():
@@ -79,7 +83,7 @@ def reset() -> list[str]:
 
     bridge.reset()
     with state.locked():
-        container.release_cgroup_parent()
+        given_back += [f"gave back {entry}" for entry in container.release_cgroup_parent()]
     for folder in state.folder().glob("*"):
         if folder.is_dir():
             shutil.rmtree(folder)

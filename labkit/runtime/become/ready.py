@@ -1,0 +1,173 @@
+"""Floor 3: the maker's part of `process`: all that can be worked out before there is a child.
+
+Owns: turning the words of config.json into numbers, masks and a compiled filter.  A word that
+cannot be understood is said here, while there is nothing to give back; and the child, which
+cannot import anything any more, finds all that it needs in one record.
+
+Read: the OCI runtime specification, config.md, "Process"; getrlimit(2); capabilities(7).
+"""
+
+from __future__ import annotations
+
+import resource
+
+from labkit.errors import BadInput, Refused
+from labkit.kernel import capabilities
+from labkit.lean import TYPE_CHECKING, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+UNLIMITED = 2**64 - 1  # RLIM_INFINITY, which Python's resource module writes as -1
+
+
+class Limit(Record):
+    """One resource limit as setrlimit(2) takes it."""
+
+    name: str
+    number: int
+    soft: int
+    hard: int
+
+
+class Filter(Record):
+    """A compiled seccomp program."""
+
+    program: bytes  # an array of struct sock_filter
+    flags: int
+    listens: bool
+    by_number: bool  # sendmsg(2) itself waits for an answer: the listener cannot be sent
+    listener: str  # the socket that the listener's descriptor goes to
+    metadata: str
+
+
+class Ready(Record):
+    """What the child needs to become the program."""
+
+    process: dict[str, Any]  # config.json's own object
+    environment: dict[str, str]
+    limits: tuple[Limit, ...]
+    capabilities: dict[str, list[str]]  # the five sets
+    highest: int  # the last capability that this kernel has
+    filter: Filter | None
+    personality: str
+
+
+def ready(config: Mapping[str, Any], cache: str | None = None) -> Ready:
+    """Understand a checked document's `process`, and what of `linux` goes with it.
+
+    cache -- a folder of the runtime's own, where compiled seccomp programs are kept (made if missing).
+
+    Everything that the child imports later is imported here: it may stand in another root then.
+    Raises BadInput for a word that this machine does not know; Refused for what it cannot do.
+    """
+    wanted = config["process"]
+    linux = config.get("linux", {})
+    if "scheduler" in wanted or "ioPriority" in wanted or "execCPUAffinity" in wanted:
+        from labkit.kernel import schedule
+
+        for when in ("initial", "final"):
+            if text := wanted.get("execCPUAffinity", {}).get(when):
+                schedule.processors(text)
+    variables = environment(wanted.get("env", ()))
+    for number, text in enumerate(wanted["args"]):
+        _encoded(text, f"process.args[{number}]")
+    highest = capabilities.last()
+    return Ready(
+        process=wanted,
+        environment=variables,
+        limits=tuple(_limit(one) for one in wanted.get("rlimits", ())),
+        # Without the object a process has none (as with runc): nobody gets root's powers by leaving out a line.
+        capabilities=_sets(wanted.get("capabilities", {}), highest),
+        highest=highest,
+        filter=_filter(linux["seccomp"], cache) if "seccomp" in linux else None,
+        personality=linux.get("personality", {}).get("domain", ""),
+    )
+
+
+def environment(listed: Sequence[str]) -> dict[str, str]:
+    """The variables by name; the last of several wins. Raises BadInput for an item without a name or without =."""
+    found: dict[str, str] = {}
+    for number, item in enumerate(listed):
+        name, equals, value = item.partition("=")
+        if not name or not equals:
+            why = "the name is empty" if equals else "it has no ="
+            raise BadInput(f"process.env[{number}]: {item!r} is no variable", why=why, next="NAME=value", status=1)
+        _encoded(item, f"process.env[{number}]")
+        found[name] = value
+    return found
+
+
+def handed_over(environ: Mapping[str, str], pid: int, preserve: int = 0) -> tuple[int, dict[str, str]]:
+    """How many descriptors from 3 on go through to the program, and the variables that tell it so.
+
+    environ, pid -- this runtime's own: sockets that systemd opened for it (sd_listen_fds(3)) go to the
+    container's process 1, and --preserve-fds counts on behind them.  Raises BadInput.
+    """
+    text = environ.get("LISTEN_FDS", "")
+    if not text or environ.get("LISTEN_PID") != str(pid):
+        return preserve, {}
+    if not text.isdecimal():
+        raise BadInput(f"LISTEN_FDS={text} is no number", why="it says how many sockets were opened beforehand",
+                       next="unset LISTEN_FDS", status=1)  # fmt: skip
+    return int(text) + preserve, {"LISTEN_FDS": text, "LISTEN_PID": "1"}
+
+
+def _encoded(text: str, place: str) -> None:
+    """JSON can write half of a surrogate pair, which is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{place}: {text!r} cannot be written as UTF-8", status=1,
+                       next="correct the \\u escape in config.json") from None  # fmt: skip
+
+
+def _limit(one: Mapping[str, Any]) -> Limit:
+    number = getattr(resource, one["type"], None)
+    if number is None:
+        raise BadInput(f"process.rlimits: Linux has no {one['type']}", next="man 2 getrlimit lists them", status=1)
+    soft, hard = (-1 if one[side] == UNLIMITED else one[side] for side in ("soft", "hard"))
+    if max(soft, hard) >= 2**63:
+        raise BadInput(f"process.rlimits: {one['type']} is too large", next=f"{UNLIMITED} is unlimited", status=1)
+    return Limit(one["type"], number, soft, hard)
+
+
+def _sets(given: Mapping[str, list[str]], highest: int) -> dict[str, list[str]]:
+    """The five sets, without names that no kernel has (document.read.warnings has told of them)."""
+    found = {}
+    for kind in CAPABILITY_SETS:
+        names = [name for name in given.get(kind, ()) if name in capabilities.NUMBERS]
+        if newer := [name for name in names if capabilities.NUMBERS[name] > highest]:
+            raise Refused(f"process.capabilities.{kind}: this kernel has no {newer[0]}", status=1,
+                          why=f"its last capability is number {highest}")  # fmt: skip
+        found[kind] = names
+    return found
+
+
+def _filter(given: dict[str, Any], cache: str | None) -> Filter:
+    """The filter, from the cache or compiled now. Raises BadInput."""
+    import labkit.kernel.seccomp.load  # noqa: F401  the child will need it
+
+    path, metadata = given.get("listenerPath", ""), given.get("listenerMetadata", "")
+    if cache is not None:
+        from labkit.runtime.become import compiled
+
+        key = compiled.head(given)
+        if (kept := compiled.find(cache, key)) is not None:
+            said, program = kept
+            return Filter(program, said["flags"], said["listens"], said["by_number"], path, metadata)
+    from labkit.kernel import constants as C
+    from labkit.kernel.seccomp import classic, compiler, profile
+
+    understood = profile.parse(given)
+    if understood.notifies and not path:
+        raise BadInput("linux.seccomp passes calls on, and names no listenerPath", status=1,
+                       why="each such call would wait for an answer for ever")  # fmt: skip
+    program = classic.pack(compiler.compile(understood))
+    by_number = any("sendmsg" in rule.names and rule.action == C.SECCOMP_RET_USER_NOTIF for rule in understood.rules)
+    if cache is not None:
+        said = {"flags": understood.flags, "listens": understood.notifies, "by_number": by_number}
+        compiled.keep(cache, key, said, program)
+    return Filter(program, understood.flags, understood.notifies, by_number, path, metadata)

@@ -1,0 +1,144 @@
+"""Floor 3: the container's cgroup, made by this runtime itself: folders in the cgroup2 tree.
+
+Owns: where linux.cgroupsPath lies, handing controllers down to it, writing limits, standing still, killing
+and giving back.  The systemd driver asks the service manager for the same.
+
+On a machine that mounts its controllers as version 1, the tree is there without controllers: containers
+without limits have their cgroup, and a limit is refused in words.
+
+Read: cgroup-v2.rst; the OCI runtime specification, config-linux.md, "Cgroups Path".
+"""
+
+from __future__ import annotations
+
+import os
+
+from labkit.errors import BadInput, LabError
+from labkit.kernel import cgroups
+from labkit.kernel.cgroups import tree
+from labkit.lean import TYPE_CHECKING
+from labkit.runtime import defaults
+from labkit.runtime.groups import resources as texts
+
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFAULT = "labkit-runtime"  # what a relative path, and a container without one, is below
+
+
+def path(config: dict[str, Any], identifier: str, *, rootless: bool = False) -> str:
+    """The cgroup's folder: absolute paths from the tree's top, others below the runtime's own. Raises BadInput.
+
+    rootless -- the runtime's own lies below the cgroup that this process is in: another one is not this user's.
+    """
+    given = config.get("linux", {}).get("cgroupsPath", "")
+    if ".." in given.split("/"):
+        raise BadInput(f"linux.cgroupsPath {given!r} leads upward", next="a path without ..", status=1)
+    where = given if given.startswith("/") else f"{DEFAULT}/{given or identifier}"
+    above = own() if rootless and not given.startswith("/") else ""
+    return f"{tree.top()}{above}/{where.strip('/')}"
+
+
+def own() -> str:
+    """The cgroup of this process, from the tree's top on; "" is the top itself."""
+    with open("/proc/self/cgroup") as file:
+        return next((line[3:].strip() for line in file if line.startswith("0::")), "").rstrip("/")
+
+
+def has_limits(wanted: dict[str, Any]) -> bool:
+    """Whether these resources ask for anything that a file of a cgroup has."""
+    return bool(texts.files(wanted))
+
+
+def create(group: str, wanted: dict[str, Any], *, create_only: bool = True) -> list[str]:
+    """Make the cgroup with its limits and its rules for devices; what could not be kept, in words.
+
+    Raises LabError: the cgroup is there and not empty, a controller is missing, a limit is refused.
+    """
+    top = tree.top()
+    found = texts.files(wanted)
+    needed = texts.controllers(found)
+    if needed:
+        cgroups.require(needed, dict.fromkeys(needed, "a limit of linux.resources"), top)
+    # Counted for every container where the machine can: memory for the message about a kill, the rest for events.
+    hand_down = needed | ({"cpu", "io", "memory", "pids"} & set(cgroups.controllers(top)))
+    made: list[str] = []
+    folder, names = top, group.removeprefix(f"{top}/").split("/")
+    lock = -1
+    if names[0] == DEFAULT:
+        from labkit.runtime.groups import shared
+
+        lock = shared.enter(f"{top}/{DEFAULT}", hand_down)
+    try:
+        for name in names:
+            cgroups.enable(folder, hand_down)
+            folder = f"{folder}/{name}"
+            if not os.path.isdir(folder):
+                cgroups.create(folder)
+                made.append(folder)
+    finally:
+        if lock >= 0:
+            os.close(lock)
+    if create_only and group not in made and cgroups.processes(group):
+        raise LabError(f"the cgroup {group} is in use", why=f"processes {cgroups.processes(group)} are in it",
+                       next="another linux.cgroupsPath", status=1)  # fmt: skip
+    try:
+        return apply(group, wanted) + fence(group, wanted)
+    except BaseException:
+        for folder in reversed(made):
+            os.rmdir(folder)
+        _leave(os.path.dirname(group))
+        raise
+
+
+def _leave(above: str) -> None:
+    """Give the runtime's own folder back, if the cgroup lay in it and was the last."""
+    if os.path.basename(above) == DEFAULT:
+        from labkit.runtime.groups import shared
+
+        shared.leave(above)
+
+
+def apply(group: str, wanted: dict[str, Any]) -> list[str]:
+    """Write the limits; what could not be kept on this machine, in words. Raises LabError."""
+    found = texts.files(wanted, bfq=os.path.exists(f"{group}/io.bfq.weight"))
+    if not os.path.exists(f"{group}/memory.swap.max"):
+        found.pop("memory.swap.max", None)  # a kernel that counts no swap (CONFIG_SWAP=n)
+    found = {name: text for name, text in found.items() if text != "max" or os.path.exists(f"{group}/{name}")}
+    memory = wanted.get("memory", {})
+    if memory.get("checkBeforeUpdate") and memory.get("limit", -1) >= 0:
+        used = int(cgroups.read(group, "memory.current"))
+        if used > memory["limit"]:
+            raise LabError(f"the container uses {used} bytes, more than {memory['limit']}", status=1,
+                           why="checkBeforeUpdate: a limit below it would have the kernel kill")  # fmt: skip
+    cgroups.limit(group, found)
+    return []
+
+
+def fence(group: str, wanted: dict[str, Any]) -> list[str]:
+    """Keep the rules for devices; without any, what every container may, and no more. What cannot be kept, in words."""
+    listed = wanted.get("devices") or defaults.DEVICE_RULES[:1]
+    from labkit.kernel.cgroups import devices
+
+    try:
+        # config.json's own, and then what every container needs, as runc adds it.
+        devices.fence(group, devices.rules([*listed, *defaults.DEVICE_RULES[1:]]))
+    except BadInput:
+        raise
+    except LabError as error:
+        return [f"no rules for devices are kept here: {error.what}: {error.why}"]
+    return []
+
+
+def remove(group: str) -> None:
+    """Kill what runs in it and take it away, with the last one the runtime's own folder above. Raises LabError."""
+    cgroups.remove(group)
+    _leave(os.path.dirname(group))
+
+
+def processes(group: str) -> list[int]:
+    """All pids in it and below."""
+    found = []
+    for folder, _, _ in os.walk(group):
+        found += cgroups.processes(folder)
+    return sorted(found)

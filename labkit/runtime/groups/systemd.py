@@ -1,0 +1,216 @@
+"""Floor 3: the container's cgroup as a unit of systemd's: a transient scope, asked for over D-Bus.
+
+Owns: what linux.cgroupsPath means to this driver (SLICE:PREFIX:NAME), what linux.resources are as properties of a
+unit, and the three calls.  On a machine that systemd runs, the tree of cgroups is systemd's: who makes folders in it
+by hand has to be given them (Delegate=yes), and limits that systemd does not know of, it takes away when it next
+looks.  So both are told: the unit, and then the files.
+
+A scope begins with a process and ends with its last one.  The container's process shall be born inside, so a
+stand-in waits there until it is.
+
+Read: systemd.scope(5), systemd.resource-control(5); "Control Group APIs and Delegation" on systemd.io; the D-Bus
+interface org.freedesktop.systemd1(5).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from jeepney import DBusAddress, DBusErrorResponse, new_method_call
+from jeepney.io.blocking import DBusConnection, open_dbus_connection
+
+from labkit.errors import BadInput, LabError, Refused
+from labkit.kernel import process
+from labkit.kernel.cgroups import forms, tree
+from labkit.runtime import cgroup_texts
+
+PATIENCE = 30.0  # seconds for systemd to do what it was asked for
+MANAGER = DBusAddress("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
+NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+INFINITY = 2**64 - 1
+FIRST_PIDS = 0xEFFFFFFC  # the inode of the machine's own pid namespace (include/linux/proc_ns.h)
+MICRO = 1_000_000
+Property = tuple[str, tuple[str, Any]]  # name, (D-Bus signature, value)
+Resources = dict[str, Any]
+
+
+def unit(config: dict[str, Any], identifier: str, *, rootless: bool = False) -> tuple[str, str]:
+    """The slice, and the unit in it. Raises BadInput for a path of another form."""
+    given = config.get("linux", {}).get("cgroupsPath", "") or f":labkit:{identifier}"
+    slice_, prefix, name = [*given.split(":"), "", ""][:3]
+    slice_ = slice_ or ("user.slice" if rootless else "system.slice")
+    if given.count(":") != 2 or not name or "/" in given or not slice_.endswith(".slice"):
+        raise BadInput(f"linux.cgroupsPath {given!r} is not SLICE:PREFIX:NAME", status=1,
+                       why="with the systemd driver it names a unit, and no folder",
+                       next="system.slice:labkit:NAME, or --cgroup-manager cgroupfs")  # fmt: skip
+    if name.endswith(".slice"):
+        return slice_, name
+    return slice_, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+
+
+def properties(resources: Resources) -> list[Property]:
+    """linux.resources as systemd has them. Raises LabError as groups.resources does."""
+    memory, cpu, pids, io = (resources.get(part, {}) for part in ("memory", "cpu", "pids", "blockIO"))
+    found: list[Property] = []
+
+    def number(name: str, value: int) -> None:
+        found.append((name, ("t", INFINITY if value < 0 else value)))
+
+    if memory.get("limit"):
+        number("MemoryMax", memory["limit"])
+    if memory.get("reservation"):
+        number("MemoryLow", memory["reservation"])
+    if memory.get("swap"):
+        number("MemorySwapMax", memory["swap"] - memory.get("limit", 0) if memory["swap"] >= 0 else -1)
+    if cpu.get("shares"):
+        number("CPUWeight", cgroup_texts.weight_of_shares(cpu["shares"]))
+    if cpu.get("quota"):
+        period = cpu.get("period") or cgroup_texts.PERIOD
+        number("CPUQuotaPerSecUSec", cpu["quota"] * MICRO // period if cpu["quota"] > 0 else -1)
+        number("CPUQuotaPeriodUSec", period)
+    if pids.get("limit"):
+        number("TasksMax", pids["limit"])
+    if io.get("weight"):
+        number("IOWeight", cgroup_texts.io_weight(io["weight"]))
+    for field, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
+        if cpu.get(field):
+            found.append((name, ("ay", _mask(cpu[field]))))
+    return found
+
+
+def _mask(text: str) -> bytes:
+    """A list such as 0-2,5 as bits, the lowest number first."""
+    total = sum(1 << number for number in forms.numbers(text))
+    return total.to_bytes(total.bit_length() // 8 + 1, "little")
+
+
+def annotated(annotations: dict[str, str]) -> list[Property]:
+    """Properties from annotations org.systemd.property.NAME, whose values are GVariant texts. Raises BadInput."""
+    found: list[Property] = []
+    for key, text in annotations.items():
+        name = key.removeprefix("org.systemd.property.")
+        if name == key:
+            continue
+        if text in ("true", "false"):
+            found.append((name, ("b", text == "true")))
+        elif text[:1] == text[-1:] and text[:1] in ("'", '"') and len(text) > 1:
+            found.append((name, ("s", text[1:-1])))
+        elif text.removeprefix("uint64 ").isdecimal():
+            found.append((name, ("t" if text.startswith("uint64 ") else "i", int(text.removeprefix("uint64 ")))))
+        else:
+            raise BadInput(f"annotation {key}: {text!r} cannot be read", status=1,
+                           why="this runtime understands true, false, 'texts', numbers and uint64 numbers")  # fmt: skip
+    return found
+
+
+class Scope:
+    """A new unit, held by a stand-in until `close`."""
+
+    def __init__(self, config: dict[str, Any], identifier: str, *, rootless: bool = False) -> None:
+        slice_, self.name = unit(config, identifier, rootless=rootless)
+        self.rootless = rootless
+        wanted: list[Property] = [
+            ("Description", ("s", f"labkit-runtime container {identifier}")),
+            ("Wants" if self.name.endswith(".slice") else "Slice", _list_or_one(self.name, slice_)),
+            ("DefaultDependencies", ("b", False)),
+            ("MemoryAccounting", ("b", True)),
+            ("CPUAccounting", ("b", True)),
+            ("IOAccounting", ("b", True)),
+            ("TasksAccounting", ("b", True)),
+            *annotated(config.get("annotations", {})),
+            *properties(config.get("linux", {}).get("resources", {})),
+        ]
+        self.stand_in = _waiting_process()
+        try:
+            if not self.name.endswith(".slice"):
+                wanted += [("PIDs", ("au", [self.stand_in])), ("Delegate", ("b", True))]
+            _call(rootless, "StartTransientUnit", "ssa(sv)a(sa(sv))", (self.name, "fail", wanted, []),
+                  f"make the unit {self.name}")  # fmt: skip
+            self.group = self._group()
+        except BaseException:
+            self.close()
+            raise
+
+    def _group(self) -> str:
+        """The cgroup's folder, once the kernel says that the stand-in is in it."""
+        top = tree.top()
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            with open(f"/proc/{self.stand_in}/cgroup") as file:
+                place = next((line[3:].strip() for line in file if line.startswith("0::")), "")
+            if place.rsplit("/", 1)[-1] == self.name:
+                return top + place
+            time.sleep(0.002)
+        raise LabError(f"systemd has not started {self.name} for {PATIENCE:g} s", status=1,
+                       next=f"systemctl status {self.name}")  # fmt: skip
+
+    def close(self) -> None:
+        """The stand-in goes; if nobody else is in the unit, the unit goes too."""
+        if self.stand_in:
+            os.kill(self.stand_in, signal.SIGKILL)
+            os.waitpid(self.stand_in, 0)
+            self.stand_in = 0
+
+
+def _list_or_one(name: str, slice_: str) -> tuple[str, Any]:
+    return ("as", [slice_]) if name.endswith(".slice") else ("s", slice_)
+
+
+def _waiting_process() -> int:
+    """A process that does nothing, and ends with this one."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            process.die_with_parent()
+            process.set_title("labkit:scope")
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def change(name: str, resources: Resources, *, rootless: bool = False) -> None:
+    """Tell systemd the new limits of a unit. Raises LabError."""
+    if wanted := properties(resources):
+        _call(rootless, "SetUnitProperties", "sba(sv)", (name, True, wanted), f"change the unit {name}")
+
+
+def stop(name: str, *, rootless: bool = False) -> None:
+    """End a unit, and let systemd forget that it failed. One that is gone is fine. Raises LabError."""
+    for method, signature, arguments in (("StopUnit", "ss", (name, "replace")), ("ResetFailedUnit", "s", (name,))):
+        _call(rootless, method, signature, arguments, f"stop the unit {name}", gone_is_fine=True)
+
+
+def _call(rootless: bool, method: str, signature: str, arguments: tuple[Any, ...], what: str, *,
+          gone_is_fine: bool = False) -> None:  # fmt: skip
+    with _connected(rootless) as connection:
+        reply = connection.send_and_get_reply(new_method_call(MANAGER, method, signature, arguments), timeout=PATIENCE)
+    if reply.header.message_type.name != "error":
+        return
+    error = DBusErrorResponse(reply)
+    if gone_is_fine and error.name == NO_SUCH_UNIT:
+        return
+    words = " ".join(map(str, error.data))
+    raise LabError(f"systemd does not {what}", why=f"{words} ({error.name})", status=1,
+                   next="--cgroup-manager cgroupfs does without it")  # fmt: skip
+
+
+def _connected(rootless: bool) -> DBusConnection:
+    """The bus of the machine, or of the user. Raises Refused where there is none, or systemd counts otherwise."""
+    if os.stat("/proc/self/ns/pid").st_ino != FIRST_PIDS:
+        raise Refused("the systemd driver cannot be had here", status=1,
+                      why="this process is in a pid namespace of its own: the numbers that it would tell systemd are "
+                      "other processes there",
+                      next="--cgroup-manager cgroupfs")  # fmt: skip
+    if rootless and "DBUS_SESSION_BUS_ADDRESS" not in os.environ and (run := os.environ.get("XDG_RUNTIME_DIR")):
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={run}/bus"
+    try:
+        return open_dbus_connection("SESSION" if rootless else "SYSTEM")
+    except (OSError, KeyError) as error:
+        raise Refused("the systemd driver cannot be had here", status=1,
+                      why=f"there is no D-Bus to ask systemd over: {error}",
+                      next="--cgroup-manager cgroupfs") from error  # fmt: skip

@@ -1,0 +1,124 @@
+"""Floor 3: exec: one more process in a container that runs.
+
+Owns: the order: the cgroup first, so that nothing is ever counted outside; all namespaces in one call, so that
+no process of the container sees this one half inside; a sister made in there, since a process never changes its
+own pid namespace; and only then its user, its capabilities and, last, the filter (CVE-2016-9962, CVE-2019-5736).
+
+Read: setns(2) on a pidfd (Linux 5.8), pid_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from labkit import leanjson
+from labkit.errors import Refused
+from labkit.kernel import cgroups, process, syscalls
+from labkit.kernel import constants as C
+from labkit.lean import TYPE_CHECKING, signal
+from labkit.runtime import channel
+from labkit.runtime.become import settle
+from labkit.runtime.become.ready import ready as understand
+from labkit.runtime.document import read
+from labkit.runtime.life import born, maker, store
+from labkit.runtime.life.store import Store
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from labkit.runtime.life.store import State
+
+
+def config_of(place: Store, identifier: str) -> dict[str, Any]:
+    """The document that the container was made from."""
+    found: dict[str, Any] = {}
+    with open(place.file(identifier, store.CONFIG)) as file:
+        found = leanjson.loads(file.read())
+    return found
+
+
+def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.Options) -> int:
+    """Start the process in the container; its pid, as this process's child.
+
+    wanted -- config.json's `process`, for this one.  Raises Refused when the container does not run, BadInput.
+    """
+    if state["status"] not in ("running", "created"):
+        raise Refused(f"container {state['id']} does not run", why=f"it is {state['status']}", status=1,
+                      next=f"labkit-runtime state {state['id']}")  # fmt: skip
+    read.check_process(wanted)
+    config = config_of(place, state["id"])
+    config["process"] = wanted
+    for name in ("hooks", "annotations"):  # they are the container's, not each process's
+        config.pop(name, None)
+    prepared = understand(config, cache=place.filters)
+    mine, theirs = channel.pair()
+    console = options.console
+    if wanted.get("terminal"):
+        born.ready_for_a_terminal()
+        console = console or maker.connect(options.console_socket)
+    heard, told = maker.listening(prepared)
+    given = born.Given({}, -1, list(options.stdio), console, told, *options.handed, keyring=state.get("keyring", True))
+    newborn = born.Newborn(config, "/", prepared, theirs, given)
+    newborn.state = store.public(state)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = _inside(state, config, newborn, mine)
+    theirs.close()
+    maker.hear(mine, pid, prepared, newborn.state, heard, to_the_end=True)
+    mine.close()
+    return pid
+
+
+def _inside(state: State, config: dict[str, Any], newborn: born.Newborn, mine: channel.Channel) -> int:
+    answer, said = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    middle = os.fork()
+    if middle == 0:
+        try:
+            process.hide_memory()
+            settle.from_outside(newborn.ready, "self")  # before the namespaces: a user namespace would forbid it
+            settle.pin(newborn.ready, "initial")
+            if state["cgroup"]:
+                cgroups.attach(state["cgroup"], os.getpid())
+            settle.early(newborn.ready)
+            flags = 0
+            for one in config.get("linux", {}).get("namespaces", ()):
+                flags |= maker.OCI[one["type"]].flag
+            pidfd = syscalls.call("pidfd_open", state["pid"], 0)
+            inside = os.open(f"/proc/{state['pid']}/root", C.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not process.is_alive(state["pid"], state["start"]):
+                raise Refused(f"container {state['id']} has ended meanwhile", status=1)
+            born.import_no_more()
+            if flags:
+                syscalls.call("setns", pidfd, flags)
+            os.close(pidfd)
+            if flags & C.CLONE_NEWUSER:
+                os.setresgid(0, 0, 0)
+                os.setresuid(0, 0, 0)
+                process.hide_memory()
+            if not flags & C.CLONE_NEWNS:
+                # No mount namespace brings the container's root along: without this, / would be the machine's.
+                os.fchdir(inside)
+                os.chroot(".")
+            os.close(inside)
+            pid = syscalls.clone3(C.CLONE_PARENT)
+            if pid == 0:
+                os.close(said)  # or the maker would wait for its end, and it for the maker
+                mine.close()
+                os.setsid()
+                settle.pin(newborn.ready, "final")
+                born.main(newborn, born.LATER)
+            os.write(said, str(pid).encode())
+        except BaseException as error:
+            os.write(said, f"error {error}".encode())
+        finally:
+            os._exit(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(said)
+    with os.fdopen(answer) as pipe:
+        text = pipe.read()
+    os.waitpid(middle, 0)
+    if not text.isdigit():
+        raise Refused(f"cannot enter container {state['id']}", why=text.removeprefix("error "), status=1)
+    return int(text)
