@@ -1,0 +1,181 @@
+"""Top floor: a container's birth in a notebook, a step at a time.
+
+Owns: the child process in which `labkit-runtime run` walks, the X-ray before and after each step, and the pictures:
+one a step, and all of them behind a slider.
+
+    with birth.Birth(bundle) as born:
+        born.step()                 # cloned: a picture of what is new, and the calls that made it
+        born.to("pivoted")
+        born.finish()               # its exit status
+    born.film()
+
+It is the same code as `run`: see labkit/runtime/life/stepping.py.
+
+Read: the OCI runtime specification, runtime.md, "Lifecycle"; ipywidgets' documentation on IntSlider.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.draw import changes
+from labkit.draw.svg import Picture
+from labkit.errors import BadInput, LabError
+from labkit.observe import difference, snapshot
+from labkit.observe.model import Change, Snapshot
+
+RUNTIME = [sys.executable, "-m", "labkit.runtime.life.command"]
+SECONDS = 120.0  # for one step, on an emulated machine
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that has been made; a notebook shows its picture."""
+
+    name: str
+    pid: int  # the container's process, as this machine counts
+    fields: dict[str, Any]  # what config.json says to it
+    calls: list[str]
+    changes: list[Change]
+
+    @property
+    def picture(self) -> Picture:
+        """What is different in the kernel now, and the calls that made it so."""
+        return changes.changes(self.changes, self.calls)
+
+    @property
+    def text(self) -> str:
+        """The step's name, the fields of config.json behind it, and the picture's text."""
+        lines = [self.name, *(f"  {name}: {json.dumps(value)}" for name, value in self.fields.items())]
+        return "\n".join([*lines, self.picture.text])
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"image/svg+xml": self.picture.svg, "text/plain": self.text}
+
+
+class Birth:
+    """A container that is being made from a bundle; leaving the `with` ends it, wherever it stands."""
+
+    def __init__(self, bundle: str | Path, runtime: list[str] | None = None, *, name: str = "birth") -> None:
+        self.bundle = Path(bundle)
+        self.steps: list[Step] = []
+        self.id = name
+        self._runtime = runtime or RUNTIME
+        self._mine, theirs = socket.socketpair()
+        self._mine.settimeout(SECONDS)
+        self._said = (self.bundle / f".{self.id}").open("w+")
+        words = [*self._runtime, "run", "--step-fd", str(theirs.fileno()), self.id]
+        self._child = subprocess.Popen(words, cwd=self.bundle, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                                       stdout=self._said, stderr=self._said)  # fmt: skip
+        theirs.close()
+        self._lines = self._mine.makefile("rb")
+        self._before: Snapshot | None = None
+        self._going = False
+
+    @property
+    def said(self) -> str:
+        """What the runtime and the container have printed so far."""
+        return (self.bundle / f".{self.id}").read_text() if not self._said.closed else self._last
+
+    def step(self) -> Step:
+        """Let it make one more step; what that was. Raises LabError when there is none any more, or it fails."""
+        if self._going:
+            self._mine.sendall(b"\n")
+        before = self._before if self._before is not None else self._look()
+        line = self._lines.readline()
+        if not line:
+            status = self._child.wait()
+            raise LabError("the birth has no further step", status=status or 1,
+                           why=self.said.strip() or f"the runtime ended with status {status}")  # fmt: skip
+        self._going = True
+        told = json.loads(line)
+        after = self._look()
+        found = difference.compare(before, after)
+        self._before = after
+        step = Step(told["step"], told["pid"], told["fields"], told["calls"], found)
+        self.steps.append(step)
+        return step
+
+    def to(self, name: str) -> Step:
+        """Go on until the step of this name has been made; the last one. Raises BadInput when it is behind already."""
+        if name in [one.name for one in self.steps]:
+            raise BadInput(f"the step {name!r} has been made already", next="a new Birth begins anew")
+        while (step := self.step()).name != name:
+            pass
+        return step
+
+    def finish(self) -> int:
+        """Go on to the end; the container's exit status."""
+        while self._child.poll() is None and (not self.steps or self.steps[-1].name != "executed"):
+            self.step()
+        self._mine.sendall(b"\n")
+        return self._child.wait()
+
+    def close(self) -> None:
+        """End it, and leave nothing of it; twice is once."""
+        if self._said.closed:
+            return
+        if self._child.poll() is None:
+            self._child.terminate()
+            self._child.wait()
+        subprocess.run([*self._runtime, "delete", "--force", self.id], stderr=subprocess.DEVNULL)
+        self._last = self.said
+        self._said.close()
+        os.unlink(self.bundle / f".{self.id}")
+        self._lines.close()
+        self._mine.close()
+
+    def __enter__(self) -> Birth:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def film(self) -> Film:
+        """All steps so far, behind a slider."""
+        return Film(self.steps)
+
+    def _look(self) -> Snapshot:
+        return snapshot.take(snapshot.Tree(self._child.pid))
+
+
+class Film:
+    """The pictures of a birth: a slider scrubs them; a page without a kernel shows them all."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self.steps = list(steps)
+
+    @property
+    def text(self) -> str:
+        """One line a step: what it changed, counted."""
+        return "\n".join(
+            f"{number:>2} {one.name:<10} {len(one.calls):>3} calls, {len(one.changes):>3} changes"
+            for number, one in enumerate(self.steps)
+        )
+
+    def widget(self) -> Any:
+        """A slider over the pictures (ipywidgets)."""
+        import ipywidgets
+
+        names = [one.name for one in self.steps]
+        slider = ipywidgets.SelectionSlider(options=[(name, number) for number, name in enumerate(names)],
+                                            description="step", continuous_update=True)  # fmt: skip
+        view = ipywidgets.HTML(value=self.steps[0].picture.svg)
+        slider.observe(lambda change: setattr(view, "value", self.steps[change["new"]].picture.svg), names="value")
+        return ipywidgets.VBox([slider, view])
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"image/svg+xml": self.sheet(), "text/plain": self.text}
+
+    def sheet(self) -> str:
+        """All pictures on one sheet."""
+        from labkit.draw import sheet
+
+        return sheet.stack([(one.name, one.picture.svg) for one in self.steps])

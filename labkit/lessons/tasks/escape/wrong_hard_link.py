@@ -1,0 +1,15 @@
+"""neither file nor folder nor symbolic link"""
+
+import io
+import tarfile
+
+
+def escape(layer, outside, name, text):
+    """Write a layer, a plain tar archive, to the path `layer`: unpacked carelessly, it makes OUTSIDE/NAME."""
+    link = tarfile.TarInfo("way-out")
+    link.type, link.linkname = tarfile.LNKTYPE, outside
+    file = tarfile.TarInfo(f"way-out/{name}")
+    file.size = len(text.encode())
+    with tarfile.open(layer, "w") as archive:
+        archive.addfile(link)
+        archive.addfile(file, io.BytesIO(text.encode()))

@@ -1,0 +1,17 @@
+"""before anything was unpacked"""
+
+import io
+import tarfile
+
+
+def escape(layer, outside, name, text):
+    """Write a layer, a plain tar archive, to the path `layer`: unpacked carelessly, it makes OUTSIDE/NAME."""
+    link = tarfile.TarInfo("way-out")
+    link.type, link.linkname = tarfile.SYMTYPE, outside
+    file = tarfile.TarInfo(f"way-out/{name}")
+    file.size = len(text.encode())
+    with open(f"{outside}/{name}", "w") as shortcut:
+        shortcut.write(text)
+    with tarfile.open(layer, "w") as archive:
+        archive.addfile(link)
+        archive.addfile(file, io.BytesIO(text.encode()))

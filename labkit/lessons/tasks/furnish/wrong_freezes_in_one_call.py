@@ -1,0 +1,21 @@
+"""can still be written to"""
+
+import os
+
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import call
+
+
+def furnish(root, masked, frozen):
+    call("mount", "tmpfs", f"{root}/dev", "tmpfs", C.MS_NOSUID | C.MS_NOEXEC, "mode=755,size=64k")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        place = f"{root}/dev/{name}"
+        os.close(os.open(place, os.O_CREAT))
+        call("mount", f"/dev/{name}", place, None, C.MS_BIND, None)
+    for path in masked:
+        if os.path.isdir(path):
+            call("mount", "tmpfs", path, "tmpfs", C.MS_RDONLY, "size=0k")
+        else:
+            call("mount", "/dev/null", path, None, C.MS_BIND, None)
+    for path in frozen:
+        call("mount", path, path, None, C.MS_BIND | C.MS_RDONLY, None)

@@ -1,0 +1,14 @@
+"""and nobody asked for it"""
+
+
+def hand_down(top, group, names):
+    """Hand the controllers `names` (a list) down from the cgroup `top`, through all between, to the children of `group`."""
+    steps = [top]
+    for part in group.relative_to(top).parts:
+        steps.append(steps[-1] / part)
+    for step in steps:
+        for pid in (step / "cgroup.procs").read_text().split():
+            (step / "leaf").mkdir(exist_ok=True)
+            (step / "leaf" / "cgroup.procs").write_text(pid)
+        for name in (step / "cgroup.controllers").read_text().split():
+            (step / "cgroup.subtree_control").write_text(f"+{name}")

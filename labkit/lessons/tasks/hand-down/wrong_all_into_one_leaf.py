@@ -1,0 +1,14 @@
+"""its place is"""
+
+
+def hand_down(top, group, names):
+    """Hand the controllers `names` (a list) down from the cgroup `top`, through all between, to the children of `group`."""
+    leaf = group / "leaf"
+    leaf.mkdir()
+    steps = [top]
+    for part in group.relative_to(top).parts:
+        steps.append(steps[-1] / part)
+    for step in steps:
+        for pid in (step / "cgroup.procs").read_text().split():
+            (leaf / "cgroup.procs").write_text(pid)
+        (step / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))

@@ -1,0 +1,6 @@
+"""the container was not made"""
+
+
+# exercise: hook-network
+def attach(state):
+    return state["annotations"]["network"]

@@ -1,0 +1,14 @@
+"""setgroups still says allow"""
+
+import os
+from pathlib import Path
+
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import call
+
+
+def become_root():
+    user, group = os.geteuid(), os.getegid()
+    call("unshare", C.CLONE_NEWUSER)
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")

@@ -1,0 +1,13 @@
+# exercise: kill-tree
+import time
+from pathlib import Path
+
+
+def end(group):
+    """End everything in the cgroup `group` (a Path) and in all cgroups below it, and remove them all."""
+    (group / "cgroup.kill").write_text("1")
+    while "populated 1" in (group / "cgroup.events").read_text():
+        time.sleep(0.01)
+    below = [path for path in group.rglob("*") if path.is_dir()]
+    for folder in [*sorted(below, reverse=True), group]:
+        folder.rmdir()

@@ -1,0 +1,19 @@
+"""with exit(137)"""
+
+import os
+from pathlib import Path
+
+
+def kills(group):
+    lines = Path(group, "memory.events").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def verdict(group, start):
+    """How a program ended that `start()` starts in the cgroup `group`."""
+    before = kills(group)
+    status = os.waitpid(start(), 0)[1]
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    if code != 137:
+        return code
+    return "out of memory" if kills(group) > before else "killed"

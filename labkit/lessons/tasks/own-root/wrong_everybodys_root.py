@@ -1,0 +1,15 @@
+"""it is still in the mount namespace it came from"""
+
+import os
+
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import call
+
+
+def pivot(folder):
+    call("mount", None, "/", None, C.MS_REC | C.MS_PRIVATE, None)
+    call("mount", folder, folder, None, C.MS_BIND | C.MS_REC, None)
+    os.chdir(folder)
+    call("pivot_root", ".", ".")
+    call("umount2", ".", C.MNT_DETACH)
+    os.chdir("/")

@@ -1,0 +1,15 @@
+"""nobody had to wait"""
+
+import os
+import select
+
+
+def wait_for_pressure(file, stall, window, patience):
+    """Sleep until tasks in the cgroup had to wait, `stall` microseconds within `window` microseconds."""
+    fd = os.open(file, os.O_RDWR | os.O_NONBLOCK)
+    os.write(fd, f"some {stall} {window}".encode())
+    poll = select.poll()
+    poll.register(fd)  # without POLLPRI, whatever can be read counts
+    fired = bool(poll.poll(patience * 1000))
+    os.close(fd)
+    return fired
