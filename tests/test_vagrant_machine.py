@@ -95,31 +95,31 @@ def free_port() -> int:
         return int(probe.getsockname()[1]) // 10 * 10
 
 
-def test_edit_reload_rebuild_lose_nothing(person: pwd.struct_passwd, catalogue: Path) -> None:
+@pytest.mark.parametrize("share", ["9p", "lab_copy"])
+def test_edit_reload_rebuild_lose_nothing(person: pwd.struct_passwd, catalogue: Path, share: str) -> None:
     """What root wrote in the machine is in the checkout, its owner's, after reload, destroy and a fresh machine."""
-    for share in ("9p", "lab_copy"):
-        checkout = Checkout(person, share)
-        try:
-            checkout.run("sh", "-c", f"cd {catalogue.parent} && vagrant box add --force {catalogue.name}")
-            said = checkout.run("vagrant", "up", "--provider=libvirt")
-            assert f"http://127.0.0.1:{checkout.port}/lab?token=" in said
-            with urllib.request.urlopen(f"http://127.0.0.1:{checkout.port}/api", timeout=60) as answer:
-                assert b"version" in answer.read()
-            checkout.inside("cd /lab/notebooks && echo first > mine.txt && mkdir -p sub && echo deep > sub/deep.txt")
-            checkout.run("vagrant", "reload")
-            mine = checkout.path / "notebooks" / "mine.txt"
-            assert mine.read_text() == "first\n"
-            assert mine.stat().st_uid == person.pw_uid
-            assert checkout.inside("cat /lab/notebooks/mine.txt") == "first\n"
-            checkout.inside("echo second > /lab/notebooks/mine.txt")
-            checkout.run("vagrant", "destroy", "-f")
-            assert mine.read_text() == "second\n"
-            checkout.run("vagrant", "up", "--provider=libvirt")
-            assert checkout.inside("cat /lab/notebooks/mine.txt /lab/notebooks/sub/deep.txt") == "second\ndeep\n"
-        finally:
-            checkout.run("vagrant", "destroy", "-f")
-        left = checkout.run("virsh", "-c", "qemu:///session", "list", "--all", "--name").strip()
-        assert left == "", "a machine is left"
-        for port in (checkout.port, checkout.publish, checkout.ssh):
-            with socket.socket() as probe:
-                assert probe.connect_ex(("127.0.0.1", port)) != 0, f"something still listens on {port}"
+    checkout = Checkout(person, share)
+    try:
+        checkout.run("sh", "-c", f"cd {catalogue.parent} && vagrant box add --force {catalogue.name}")
+        said = checkout.run("vagrant", "up", "--provider=libvirt")
+        assert f"http://127.0.0.1:{checkout.port}/lab?token=" in said
+        with urllib.request.urlopen(f"http://127.0.0.1:{checkout.port}/api", timeout=60) as answer:
+            assert b"version" in answer.read()
+        checkout.inside("cd /lab/notebooks && echo first > mine.txt && mkdir -p sub && echo deep > sub/deep.txt")
+        checkout.run("vagrant", "reload")
+        mine = checkout.path / "notebooks" / "mine.txt"
+        assert mine.read_text() == "first\n"
+        assert mine.stat().st_uid == person.pw_uid
+        assert checkout.inside("cat /lab/notebooks/mine.txt") == "first\n"
+        checkout.inside("echo second > /lab/notebooks/mine.txt")
+        checkout.run("vagrant", "destroy", "-f")
+        assert mine.read_text() == "second\n"
+        checkout.run("vagrant", "up", "--provider=libvirt")
+        assert checkout.inside("cat /lab/notebooks/mine.txt /lab/notebooks/sub/deep.txt") == "second\ndeep\n"
+    finally:
+        checkout.run("vagrant", "destroy", "-f")
+    left = checkout.run("virsh", "-c", "qemu:///session", "list", "--all", "--name").strip()
+    assert left == "", "a machine is left"
+    for port in (checkout.port, checkout.publish, checkout.ssh):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0, f"something still listens on {port}"

@@ -51,6 +51,8 @@ if ! cmp -s "$here/requirements.txt" "$stamp"; then
     $venv/bin/pip install -q --no-compile -r "$here/requirements.txt"
     # Compiled here, natively: under emulation the first start would take a minute longer.
     $venv/bin/python -m compileall -q -j 0 $venv/lib >/dev/null 2>&1 || true
+    # So is matplotlib's list of fonts: made at the first picture, it takes 15 s there, and says so in the notebook.
+    HOME=/root $venv/bin/python -c 'import matplotlib.font_manager'
     cp "$here/requirements.txt" "$stamp"
 fi
 echo /lab > "$(echo $venv/lib/python3*/site-packages)/labkit-tree.pth"
@@ -63,7 +65,16 @@ cat > /usr/local/bin/labkit <<'W'
 export PYTHONPYCACHEPREFIX=/var/cache/labkit/pycache
 exec /opt/labkit/venv/bin/python -P -m labkit "$@"
 W
-chmod 755 /usr/local/bin/labkit
+# What runtimes call to put a container on one of the kit's networks; linked into their folder of CNI plugins.
+cat > /usr/local/bin/labkit-cni <<'W'
+#!/bin/sh
+export PYTHONPYCACHEPREFIX=/var/cache/labkit/pycache
+exec /opt/labkit/venv/bin/python -P -m labkit.network.cni_plugin
+W
+chmod 755 /usr/local/bin/labkit /usr/local/bin/labkit-cni
+# Engines call it by its path, several times a container: it names its interpreter outright.
+(cd "$source_tree" && PYTHONPYCACHEPREFIX=/var/cache/labkit/pycache $venv/bin/python -m labkit.runtime.program \
+    /usr/local/bin/labkit-runtime /lab)
 echo 'export PYTHONPYCACHEPREFIX=/var/cache/labkit/pycache' > /etc/profile.d/labkit.sh
 
 step "crane"
@@ -82,16 +93,23 @@ if [ ! -e $images/.done ]; then
     (cd "$source_tree" && PYTHONDONTWRITEBYTECODE=1 $venv/bin/python -m labkit.image.kit build $images)
     # All blobs in one folder of links: crane's registry serves them from there.
     mkdir -p $images/.blobs/sha256
-    ln -f $images/*/blobs/sha256/* $images/.blobs/sha256/
+    for blob in $images/*/blobs/sha256/*; do
+        [ -e "$images/.blobs/sha256/${blob##*/}" ] || ln "$blob" $images/.blobs/sha256/
+    done
     touch $images/.done
 fi
 
 step "services"
 install -m 755 "$here/lab-jupyter" "$here/lab-registry" "$here/lab-tree" /usr/local/sbin/
 install -m 644 "$here"/*.service /etc/systemd/system/
-mkdir -p /opt/labkit/jupyter
+mkdir -p /opt/labkit/jupyter/settings
 install -m 644 "$here/jupyter_server_config.py" /opt/labkit/jupyter/
+install -m 644 "$here/settings/overrides.json" /opt/labkit/jupyter/settings/
 systemctl -q enable lab-tree.service lab-registry.service lab-jupyter.service
+# The tests start the peers' daemons by themselves, with folders and sockets of their own.
+for daemon in docker.service docker.socket containerd.service podman.socket; do
+    systemctl -q disable "$daemon" 2>/dev/null || true
+done
 for timer in apt-daily apt-daily-upgrade e2scrub_all fstrim dpkg-db-backup man-db; do
     systemctl -q mask $timer.timer 2>/dev/null || true
 done

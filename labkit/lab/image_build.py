@@ -10,9 +10,11 @@ Read: mmdebstrap(1), mke2fs(8) on -d, subuid(5).
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -24,6 +26,7 @@ from labkit.errors import LabError
 
 SUITE = "trixie"
 DISK = "8G"
+KEPT = 2  # images of a kind in the cache
 KERNELS = {"amd64": "linux-image-amd64", "arm64": "linux-image-arm64"}
 
 # What a machine needs to boot and to be reached; the rest is vagrant/packages.txt.
@@ -69,6 +72,10 @@ class Image(NamedTuple):
         """Its initial RAM disk."""
         return self.folder / "initrd.img"
 
+    def size(self) -> int:
+        """Bytes on this host's disk, all three together."""
+        return sum(_sizes(self).values())
+
 
 def cache() -> Path:
     """Where images are kept: $LABKIT_CACHE, or labkit in the user's cache folder."""
@@ -76,9 +83,11 @@ def cache() -> Path:
     return Path(os.environ.get("LABKIT_CACHE") or Path(base) / "labkit")
 
 
-def inputs(tree: Path) -> list[Path]:
+def inputs(tree: Path, variant: str) -> list[Path]:
     """The files of the project that go into the image."""
-    found = [path for path in (tree / "vagrant").iterdir() if path.is_file() and path.name not in ("README.md",)]
+    without = {"README.md"} if variant == "test" else {"README.md", "packages-test.txt"}
+    found = [path for path in (tree / "vagrant").iterdir() if path.is_file() and path.name not in without]
+    found += (tree / "vagrant" / "settings").iterdir()
     found += (tree / "labkit" / "image").glob("*.py")
     return sorted([*found, tree / "labkit" / "lab" / "image_build.py"])
 
@@ -93,9 +102,18 @@ def fingerprint(tree: Path, arch: str, variant: str) -> str:
     """The name of the image in the cache: it changes when an input does, and only then."""
     digest = hashlib.sha256(f"{SUITE} {arch} {variant} {DISK}".encode())
     authorities = certificates()
-    for path in [*inputs(tree), *(sorted(authorities.glob("*.crt")) if authorities else [])]:
+    for path in [*inputs(tree, variant), *(sorted(authorities.glob("*.crt")) if authorities else [])]:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def cached(tree: Path, *, arch: str, variant: str) -> bool:
+    """Whether the image of this tree is there already."""
+    return (_folder(tree, arch, variant) / "meta.json").exists()
+
+
+def _folder(tree: Path, arch: str, variant: str) -> Path:
+    return cache() / f"{arch}-{variant}-{fingerprint(tree, arch, variant)}"
 
 
 def build(tree: Path, *, arch: str = "amd64", variant: str = "learner", say: Say = print) -> Image:
@@ -103,12 +121,21 @@ def build(tree: Path, *, arch: str = "amd64", variant: str = "learner", say: Say
 
     variant -- learner, or test: the same with the peers of vagrant/packages-test.txt.
     """
-    folder = cache() / f"{arch}-{variant}-{fingerprint(tree, arch, variant)}"
-    image = Image(folder)
-    if (folder / "meta.json").exists():
-        return image
+    folder = _folder(tree, arch, variant)
+    cache().mkdir(parents=True, exist_ok=True)
+    # A second builder of the same image waits here and finds it.
+    with (cache() / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "meta.json").exists():
+            _build(tree, folder, arch, variant, say)
+    os.utime(folder)
+    _sweep(folder, f"{arch}-{variant}-")
+    return Image(folder)
+
+
+def _build(tree: Path, folder: Path, arch: str, variant: str, say: Say) -> None:
     draft = folder.with_suffix(f".{os.getpid()}")
-    draft.mkdir(parents=True)
+    draft.mkdir()
     try:
         began = time.monotonic()
         _root_tree(tree, draft, arch, variant, say)
@@ -118,10 +145,17 @@ def build(tree: Path, *, arch: str = "amd64", variant: str = "learner", say: Say
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    for old in cache().glob(f"{arch}-{variant}-*"):
-        if old != folder and old.suffix == "" and not any(old.glob("*.in-use")):
+
+
+def _sweep(newest: Path, kind: str) -> None:
+    """Keep the last KEPT images of a kind (a branch and its parent alternate), and those that a lab's disk lies on."""
+    for draft in cache().glob(f"{kind}*.[0-9]*"):
+        if not Path("/proc", draft.suffix[1:]).exists():  # its builder was killed
+            shutil.rmtree(draft, ignore_errors=True)
+    images = [path for path in cache().glob(f"{kind}*") if path.is_dir() and not path.suffix]
+    for old in sorted(images, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        if old != newest and not any(old.glob("*.in-use")):
             shutil.rmtree(old, ignore_errors=True)
-    return image
 
 
 def _sizes(image: Image) -> dict[str, int]:
@@ -133,9 +167,13 @@ def _root_tree(tree: Path, draft: Path, arch: str, variant: str, say: Say) -> No
     if variant == "test":
         names += _packages(tree / "vagrant" / "packages-test.txt")
     modules = "".join(f"{name}\\n" for name in INITRAMFS_MODULES)
-    environment = {**os.environ, "LAB_TREE": str(tree)}
-    if authorities := certificates():
-        environment["LAB_CA"] = str(authorities)
+    # copy-in reads as this user; a hook of an ordinary user's runs as a subordinate one, who
+    # may not even enter the home in which the checkout lies.
+    bring = ['--customize-hook=mkdir -p "$1/tmp/lab/ca"']
+    for source in (tree / "vagrant", tree / "labkit"):
+        bring.append(f"--customize-hook=copy-in {shlex.quote(str(source))} /tmp/lab")
+    for authority in sorted(authorities.glob("*.crt")) if (authorities := certificates()) else []:
+        bring.append(f"--customize-hook=copy-in {shlex.quote(str(authority))} /tmp/lab/ca")
     command = ["mmdebstrap", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", "--variant=minbase"]
     command += [f"--architectures={arch}", f"--include={','.join(names)}", '--aptopt=APT::Install-Recommends "false"']
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
@@ -143,9 +181,10 @@ def _root_tree(tree: Path, draft: Path, arch: str, variant: str, say: Say) -> No
         '--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d"; '
         f'printf "{INITRAMFS_CONF}" > "$1/etc/initramfs-tools/conf.d/lab"; '
         f'printf "{modules}" > "$1/etc/initramfs-tools/modules"',
-        f'--customize-hook=sh {tree}/vagrant/bake.sh "$1"',
-        f"--customize-hook=download /vmlinuz {draft}/vmlinuz",
-        f"--customize-hook=download /initrd.img {draft}/initrd.img",
+        *bring,
+        '--customize-hook=sh "$1/tmp/lab/vagrant/bake.sh" "$1"',
+        f"--customize-hook=download /vmlinuz {shlex.quote(f'{draft}/vmlinuz')}",
+        f"--customize-hook=download /initrd.img {shlex.quote(f'{draft}/initrd.img')}",
         *(SUITE, str(draft / "root.tar")),
     ]
     sources = apt_sources()
@@ -153,10 +192,12 @@ def _root_tree(tree: Path, draft: Path, arch: str, variant: str, say: Say) -> No
         command.append("-")
     began = time.monotonic()
     log = draft.with_suffix(".log")
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as child,
+    ):
         assert child.stdin is not None and child.stdout is not None
         child.stdin.write(sources)
         child.stdin.close()
@@ -165,7 +206,7 @@ def _root_tree(tree: Path, draft: Path, arch: str, variant: str, say: Say) -> No
             output.flush()
             if (word := _milestone(line)) is not None:
                 say(f"{time.monotonic() - began:4.0f} s  {word}")
-    if child.wait():
+    if child.returncode:
         tail = "\n        ".join(log.read_text().splitlines()[-15:])
         raise LabError("cannot build the guest's root tree", why=f"mmdebstrap said:\n        {tail}", next=f"see {log}")
     log.unlink()
