@@ -1,0 +1,645 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (the lab)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10 · Docker by hand
+#
+# Below every engine there is a program that takes a folder with a file `config.json` in it and makes a container.
+# podman, containerd and Docker call it by its name, `runc`, and do not look inside. Its language is a standard, the
+# OCI runtime specification, so another program can stand in its place. This kit has one: `labkit-runtime`, and it is
+# written to be read.
+#
+# In this notebook you are the engine. You write the folder, change it line by line, and watch a container being
+# born, one step at a time.
+#
+# | section | minutes | |
+# |---|---|---|
+# | 1 A bundle by hand | 6 | core |
+# | 2 Change a line, look inside | 10 | core |
+# | 3 A life in five words | 6 | core |
+# | *exercise* wait-for-start | 10 | core |
+# | 4 The birth, step by step | 12 | core |
+# | *exercise* birth-order | 10 | optional |
+# | 5 A hook gives it its network | 6 | optional |
+# | *exercise* hook-network | 12 | optional |
+# | *exercise* one-thing | 10 | core |
+# | 6 An attack | 4 | core |
+# | 7 Six that do not start | 8 | optional |
+# | 8 Two others beside it | 6 | optional |
+# | 9 An engine that does not notice | 8 | optional |
+# | 10 All given back | 1 | core |
+#
+# Run the cells in order. The first one counts what the kernel holds now; the last one compares.
+
+# %%
+from labkit.kernel import cgroups
+from labkit.observe import census
+
+before = census.take()
+handed_down = set((cgroups.root() / "cgroup.subtree_control").read_text().split())
+
+# %% [markdown]
+# ## 1 · A bundle by hand (6 minutes, core)
+#
+# **What does a runtime need to make a container?** A *bundle*: a folder with a root file system and a `config.json`.
+# The root file system is a plain folder of files; here it is the one layer of the kit's busybox image, copied.
+
+# %%
+import shutil
+import subprocess
+from pathlib import Path
+
+from labkit.image import layers, store
+
+bundle = Path("/var/tmp/by-hand")
+shutil.rmtree(bundle, ignore_errors=True)
+subprocess.run(["labkit", "pull", "localhost:5000/busybox"], capture_output=True, check=True)
+(layer,) = layers.layer_folders(store.Store().find("localhost:5000/busybox"))
+shutil.copytree(layer, bundle / "rootfs", symlinks=True)
+print(sorted(path.name for path in (bundle / "rootfs").iterdir()))
+
+# %% [markdown]
+# `spec` writes a `config.json` to begin with, as `runc spec` does.
+
+# %%
+import json
+
+
+def runtime(*words):
+    """labkit-runtime WORDS, in the bundle: its exit status and what it said."""
+    with open(bundle / "said", "w") as said:
+        done = subprocess.run(
+            ["labkit-runtime", *words], cwd=bundle, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
+    return done.returncode, (bundle / "said").read_text()
+
+
+print(runtime("spec"))
+config = json.loads((bundle / "config.json").read_text())
+for name, value in config.items():
+    print(f"{name:<12}", json.dumps(value)[:90])
+
+# %% [markdown]
+# Six fields, and two of them are long. `process` says what is to run, as whom, with which rights. `linux` says in
+# which namespaces, what is hidden and what is limited. Everything that `docker run` has options for ends up in here:
+# the engine's work is to write this file.
+#
+# `spec` asks for a shell in a terminal. You want something that prints and ends. **Predict**: the program below ends
+# with status 7. What is the status of `labkit-runtime run`?
+
+# %%
+from labkit.lessons import measured, predict
+
+predict("whose-status", "The program ends with 7. With what does `run` end?", choices=["0", "1", "7", "125"], mine=...)
+
+# %%
+import copy
+
+LOOK = "echo I am $(hostname), process $$; exit 7"
+config["process"].update(terminal=False, args=["sh", "-c", LOOK])
+config["root"]["readonly"] = False
+
+
+def run(changed=config):
+    """Write this document into the bundle and run it; the exit status and what was said."""
+    (bundle / "config.json").write_text(json.dumps(changed))
+    return runtime("run", "by-hand")
+
+
+status, said = run()
+print(said)
+measured("whose-status", str(status))
+
+# %% [markdown]
+# The runtime waited for its container, as a shell waits for a program, and passed the status on. Nothing is left of
+# the container:
+
+# %%
+print(runtime("list"))
+
+# %% [markdown]
+# ## 2 · Change a line, look inside (10 minutes, core)
+#
+# **Which line does what?** The way to know is to change one, and to ask the container what it sees. This program
+# asks for seven things at once.
+
+# %%
+ASK = """
+echo name     $(hostname)
+echo user     $(id -u):$(id -g)
+echo folder   $(pwd)
+echo greeting ${GREETING:-none}
+echo files    $(ulimit -n)
+echo devices  $(ls /sys/class/net | wc -l) network device, $(ls /dev | wc -l) in /dev
+echo writes   $(touch /written 2>&1 && echo yes)
+"""
+config["process"]["args"] = ["sh", "-c", ASK]
+plain = run()[1].splitlines()
+print("\n".join(plain))
+
+# %% [markdown]
+# Now one change at a time. `put` makes a copy of the document with another value at one place, and `differs` prints
+# the lines that are not the same any more.
+
+
+# %%
+def put(place, value):
+    """A copy of config.json with `value` at a place such as process.cwd."""
+    changed = copy.deepcopy(config)
+    *way, last = place.split(".")
+    part = changed
+    for word in way:
+        part = part[word]
+    part[last] = value
+    return changed
+
+
+def differs(place, value):
+    """Which lines of the answer are others when this stands at that place."""
+    lines = run(put(place, value))[1].splitlines()
+    print(f"{place} = {json.dumps(value)}")
+    for old, new in zip(plain, lines, strict=True):
+        if old != new:
+            print(f"    {old}   ->   {new}")
+
+
+differs("hostname", "by-hand")
+differs("process.user", {"uid": 1000, "gid": 100})
+differs("process.cwd", "/tmp")
+differs("process.env", [*config["process"]["env"], "GREETING=hello"])
+differs("process.rlimits", [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64}])
+differs("root.readonly", True)
+
+# %% [markdown]
+# Each line of the file became one thing in the kernel: a name in a namespace, three numbers of a process, a folder, a
+# variable, a limit, a flag of a mount.
+#
+# Rights are five sets of capabilities. Taken out of the file they are nobody's, and nothing has to be forbidden:
+
+# %%
+config["process"]["args"] = ["sh", "-c", "grep -E '^Cap(Eff|Bnd)' /proc/self/status"]
+print(run()[1])
+print(run(put("process.capabilities", {}))[1])
+
+# %% [markdown]
+# `maskedPaths` is a list of files that the kernel would show to any root. With the list, a hidden file is empty, and
+# so is a hidden folder; without it, they tell of the whole machine.
+
+# %%
+config["process"]["args"] = ["sh", "-c", "cat /proc/timer_list | wc -l; ls /proc/acpi /sys/firmware 2>&1 | wc -l"]
+print("masked:    ", run()[1].split())
+shown = run(put("linux.maskedPaths", []))[1].split()
+print("not masked:", ["more" if int(word) > 3 else word for word in shown])
+
+# %% [markdown]
+# And limits are the files of a cgroup (notebook 05). The container sees its own, since it has a cgroup namespace.
+
+# %%
+config["process"]["args"] = ["sh", "-c", "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/memory.max"]
+resources = {**config["linux"]["resources"], "pids": {"limit": 20}, "memory": {"limit": 64 << 20}}
+print(run()[1].split(), "->", run(put("linux.resources", resources))[1].split())
+
+# %% [markdown]
+# **What Docker does with it.** `docker run --hostname --user --workdir --env --ulimit --read-only --cap-drop
+# --pids-limit --memory` is a way to write these lines. You can read the file of any container that Docker runs: it
+# lies in `/run/containerd/io.containerd.runtime.v2.task/moby/ID/config.json`.
+
+# %% [markdown]
+# ## 3 · A life in five words (6 minutes, core)
+#
+# **Why do engines not call `run`?** Because they have work to do between the making and the running: a network to
+# attach, a log to open. So a container's life has five verbs: `create`, `start`, `state`, `kill`, `delete`.
+
+# %%
+config["process"]["args"] = ["sh", "-c", "echo the program runs > /proof; exec sleep 1000"]
+(bundle / "config.json").write_text(json.dumps(config))
+print(runtime("create", "by-hand"))
+
+
+def state():
+    """What the runtime says of the container, and whether the program has done anything."""
+    found = json.loads(runtime("state", "by-hand")[1])
+    return found["status"], (bundle / "rootfs/proof").exists()
+
+
+print(state())
+
+# %% [markdown]
+# *created*: everything is made, and the program does not run. Its process is there, in all its namespaces. It has
+# opened a FIFO, a pipe with a name, and waits for somebody to write into it.
+
+# %%
+pid = json.loads(runtime("state", "by-hand")[1])["pid"]
+print("it is called", Path(f"/proc/{pid}/comm").read_text().strip())
+print("and the runtime keeps", *sorted(path.name for path in Path("/run/labkit-runtime/by-hand").iterdir()))
+
+# %% [markdown]
+# `start` writes one byte. The process reads it, and becomes the program: the same process, the same number.
+
+# %%
+import time
+
+print(runtime("start", "by-hand"))
+while not (bundle / "rootfs/proof").exists():
+    time.sleep(0.05)
+print(state(), (bundle / "rootfs/proof").read_text().strip())
+print("the same process:", json.loads(runtime("state", "by-hand")[1])["pid"] == pid)
+
+# %%
+print("start twice:  ", runtime("start", "by-hand")[1].splitlines()[:2])
+print("delete it now:", runtime("delete", "by-hand")[1].splitlines()[:2])
+print(runtime("kill", "by-hand", "KILL"))
+while state()[0] != "stopped":
+    time.sleep(0.05)
+print(runtime("delete", "by-hand"), runtime("list", "-q"))
+
+# %% [markdown]
+# A runtime has no daemon. Between two of these commands nothing of it runs: what it knows lies in that folder, and
+# what it does not know, it asks the kernel.
+
+# %% [markdown]
+# ### Exercise · Between create and start
+#
+# `hold` is what the container's process does when all is made. Between `create` and `start` there may be hours, and in
+# between people ask for the state: the runtime then opens the FIFO for a moment, to see whether anybody waits.
+
+# %%
+# exercise: wait-for-start
+import os
+
+
+def hold(fifo, become):
+    """In the container's process, when all is made: wait for `start`, then become the program.
+
+    fifo -- the path of a FIFO, which is there; start writes one byte into it
+    become -- become() is execve: it does not return
+    """
+    ...
+
+
+# %%
+from labkit.lessons import exercise
+
+exercise("wait-for-start").check(hold)
+
+# %% [markdown]
+# ## 4 · The birth, step by step (12 minutes, core)
+#
+# **In which order does a process become a container?** `labkit-runtime run --step`, in a terminal, stops after each
+# step. `Birth` does the same in a notebook, and takes an X-ray before and after.
+#
+# **Predict** first. At some moment the process, which began as the machine's root, can no longer name a file of the
+# machine's. At which step?
+
+# %%
+predict(
+    "the-way-back",
+    "From which step on can it not reach the machine's files any more?",
+    choices=["cloned", "mounted", "pivoted", "dropped", "executed"],
+    mine=...,
+)
+
+# %%
+from labkit.lessons.birth import Birth
+
+config["process"]["args"] = ["sleep", "5"]
+(bundle / "config.json").write_text(json.dumps(config))
+birth = Birth(bundle, ["labkit-runtime"])
+cloned = birth.step()
+print(*cloned.calls, sep="\n")
+
+# %% [markdown]
+# One call, and this is what the kernel holds now that it did not hold before:
+
+# %%
+from labkit.draw import changes
+
+changes.changes(cloned.changes)
+
+# %% [markdown]
+# `clone3` has made a process that is born in new namespaces, and in its own cgroup. It waits for its maker,
+# who may have numbers of users to map.
+
+# %%
+networked = birth.to("networked")
+print(*networked.calls, sep="\n")
+
+# %% [markdown]
+# One of its first deeds is to turn the loopback of its network namespace on: any socket will do for that.
+#
+# The root file system is still one folder among others. Next come the mounts: each entry of `mounts` is looked for
+# beneath that folder by `openat2`, so that no symlink of the image can lead a mount elsewhere, and mounted there.
+
+# %%
+mounted = birth.to("mounted")
+print(*(call for call in mounted.calls if call.startswith("mount(")), sep="\n")
+
+
+# %%
+def reaches(pid):
+    """Whether this process, through its own root, sees the file that names this machine's kit."""
+    return Path(f"/proc/{pid}/root/lab/README.md").exists()
+
+
+seen = {}
+for name in ("mounted", "pivoted", "masked", "dropped", "filtered"):
+    step = birth.steps[-1] if name == "mounted" else birth.to(name)
+    seen[name] = reaches(step.pid)
+print(seen)
+measured("the-way-back", next(name for name, there in seen.items() if not there))
+
+# %% [markdown]
+# `pivot_root` did it: three calls, and the whole machine is gone from its sight.
+
+# %%
+pivoted = next(step for step in birth.steps if step.name == "pivoted")
+print(*pivoted.calls, sep="\n")
+
+# %% [markdown]
+# *masked* laid the null device over files and empty folders over folders. *dropped* closed every descriptor, gave the
+# bounding set away capability by capability, and became the user of the file. Only then is the program looked for: by
+# a process that has nothing left to lose.
+
+# %%
+dropped = next(step for step in birth.steps if step.name == "dropped")
+given_up = [call for call in dropped.calls if "PR_CAPBSET_DROP" in call]
+print(len(given_up), "calls give up a capability for good; the first is", given_up[0])
+
+# %%
+print("exit status", birth.finish())
+film = birth.film()
+birth.close()
+print(*(step.name for step in film.steps), sep=" > ")
+
+# %% [markdown]
+# `film.text` counts what each of them did on this machine, and with `film.widget()` a slider scrubs through the
+# pictures.
+#
+# A stepped birth makes the same calls as a straight one: it is the same walk, and a test compares the two by strace.
+
+# %% [markdown]
+# ### Exercise · Only some orders work
+#
+# Eight steps of a birth, in the order of the alphabet. Give them in an order in which the kernel lets them all happen, to
+# the container and to nobody else. The check makes the steps, as root, in a process of its own, and tells you at which
+# one the kernel said no.
+
+
+# %%
+# exercise: birth-order
+def order(steps):
+    """The words of `steps` as a list, in an order that works.
+
+    steps -- {"bounding": "...", "filter": "...", ...}: eight words, and what each step does
+    """
+    ...
+
+
+# %%
+exercise("birth-order").check(order)
+
+# %% [markdown]
+# ## 5 · A hook gives it its network (6 minutes, optional)
+#
+# **Who gives a container its network?** Not the runtime: it makes a network namespace, turns its loopback on, and
+# leaves the rest to others. It calls programs at six moments, *hooks*, and hands each the container's state. This one
+# makes a pair of virtual cards, one here and one in the namespace of the process that the state names.
+
+# %%
+HOOK = """
+pid=$(jq .pid)
+ip link add by-hand0 type veth peer name eth0 netns $pid
+ip address add 10.99.0.1/24 dev by-hand0
+ip link set by-hand0 up
+nsenter -t $pid -n sh -c 'ip address add 10.99.0.2/24 dev eth0; ip link set eth0 up'
+"""
+environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+hooks = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", HOOK], "env": environment, "timeout": 60}]}
+config["process"]["args"] = ["sh", "-c", "ls /sys/class/net; ip -4 -o address show eth0 2>/dev/null | awk '{print $4}'"]
+print("without:", run()[1].split())
+print("with:   ", run({**config, "hooks": hooks})[1].split())
+
+# %% [markdown]
+# The pair is gone: a card ends with the namespace that it is in, and its peer with it.
+#
+# **What breaks when a hook fails?** Everything, and that is the rule: a container whose network could not be made
+# must not run.
+
+# %%
+broken = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo no cable left >&2; exit 4"]}]}
+status, said = run({**config, "hooks": broken})
+print(status, *said.splitlines()[:2], sep="\n")
+
+# %% [markdown]
+# ### Exercise · A hook that brings the network
+#
+# The same in Python, and yours: the check puts `attach` into a program, and that into `config.json` as a hook. The
+# program in the container then calls the machine by the address that it was told.
+
+# %%
+# exercise: hook-network
+import subprocess
+
+
+def attach(state):
+    """Give the container of this state a network; what raises makes the hook fail, and the container with it.
+
+    The machine's end of the cable is called host0 and has the address state["annotations"]["net.machine"];
+    the container's is eth0, with state["annotations"]["net.container"]: both as 10.1.2.3/24.
+    """
+    ...
+
+
+# %%
+exercise("hook-network").check(attach)
+
+# %% [markdown]
+# ## Exercise · one-thing (10 minutes, core)
+#
+# A seccomp profile decides, call by call, what a program may ask of the kernel. Write one that stops a container from
+# making folders, and from nothing else: `mkdir` says *Operation not permitted*, and all other programs work as ever.
+#
+# There is more than one system call that makes a folder: `mkdir` and `mkdirat`.
+
+
+# %%
+# exercise: one-thing
+def profile():
+    """linux.seccomp of a config.json: no folder can be made, and all else works.
+
+    {"defaultAction": ..., "syscalls": [{"names": [...], "action": ..., "errnoRet": ...}]}
+    The actions have names such as SCMP_ACT_ALLOW, SCMP_ACT_ERRNO and SCMP_ACT_KILL.
+    """
+    ...
+
+
+# %%
+exercise("one-thing").check(profile)
+
+# %% [markdown]
+# ## 6 · An attack (4 minutes, core)
+#
+# **Can config.json lead out of the container?** In January 2024 it could. A runtime had left a descriptor of a folder
+# of the machine's open; with a working directory of `/proc/self/fd/7` the program stood in it, outside of its root
+# (CVE-2024-21626). Here every descriptor is closed before the process goes to its folder, and afterwards the kernel
+# is asked where it stands.
+
+# %%
+config["process"]["args"] = ["sh", "-c", "pwd"]
+for number in (7, 8, 9):
+    status, said = run(put("process.cwd", f"/proc/self/fd/{number}"))
+    print(status, said.splitlines()[0].removeprefix("labkit-runtime run: "))
+
+# %% [markdown]
+# The second way was older: a program that is the runtime. `/proc/self/exe` is the file that a process was started
+# from, and until the very last call that is the machine's own interpreter (CVE-2019-5736).
+
+# %%
+status, said = run(put("process.args", ["/proc/self/exe"]))
+print(status, *said.splitlines()[:2], sep="\n")
+
+# %% [markdown]
+# ## 7 · Six that do not start (8 minutes, optional)
+#
+# Six documents, each broken in one place. Before you look at what the runtime says, say what is wrong with each, and
+# whether it can be known from the file alone, or only from the kernel.
+
+# %%
+BROKEN = {
+    "one": put("process.args", ["sh-c"]),
+    "two": put("process.args", ["/etc/passwd"]),
+    "three": put("linux.namespaces", [{"type": "pid"}, {"type": "pid"}]),
+    "four": put("mounts", [{"destination": "/data", "type": "bind", "source": "/no/such", "options": ["rbind"]}]),
+    "five": put("process.rlimits", [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 4}]),
+    "six": put("linux.sysctl", {"kernel.core_pattern": "|/evil"}),
+}
+for name, document in BROKEN.items():
+    status, said = run(document)
+    print(f"{name:<6} {status:>3}  {said.splitlines()[0].removeprefix('labkit-runtime run: ')}")
+
+# %% [markdown]
+# Three, five and six contradict themselves, and are refused before anything is made. Four is the machine's answer.
+# One and two are the container's own: 127 for a program that is not there, 126 for a file that is none.
+#
+# ## 8 · Two others beside it (6 minutes, optional)
+#
+# **Do all runtimes do the same?** runc is Docker's, and written in Go. crun is podman's on many machines, and written in
+# C. strace shows the calls of each on the same bundle; the calls that make a container are sorted into a few groups here,
+# and each group is named when it comes for the first time.
+
+# %%
+import re
+
+GROUPS = {
+    "namespaces": r"(clone3?|unshare)\(.*CLONE_NEW",
+    "mounts": r"(mount|move_mount|fsmount)\(",
+    "new root": r"pivot_root\(",
+    "name": r"sethostname\(",
+    "powers": r"(capset\(|prctl\(PR_CAPBSET_DROP)",
+    "program": r'execve\("/bin/true"',
+}
+TRACE = "trace=clone,clone3,unshare,mount,move_mount,fsmount,pivot_root,sethostname,capset,prctl,execve"
+
+
+def calls(*words):
+    """The calls of a runtime and of all its processes while it runs the bundle, in their order."""
+    file = bundle / "strace"
+    subprocess.run(["strace", "-f", "-qq", "-e", TRACE, "-o", file, *words, "run", "traced"], cwd=bundle, check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+    lines = [line.split(maxsplit=1)[1] for line in file.read_text().splitlines()]
+    return [line for line in lines if not line.startswith(("<...", "+++", "---"))]
+
+
+config["process"]["args"] = ["/bin/true"]
+linux = {**config["linux"], "cgroupsPath": "/traced"}
+(bundle / "config.json").write_text(json.dumps({**config, "ociVersion": "1.0.2", "hostname": "traced", "linux": linux}))
+for name in ("labkit-runtime", "runc", "crun"):
+    found = [group for call in calls(name) for group, form in GROUPS.items() if re.match(form, call)]
+    print(f"{name:<15}", " > ".join(dict.fromkeys(found)))
+
+# %% [markdown]
+# Three programs by different people, in three languages, and one order: what the kernel allows leaves little else (the
+# exercise on orders has found that out). Where they differ is in what they do *before*: runc is a Go program, which has
+# several threads as soon as it runs, and a program with threads may not enter another's user or mount namespace. So it
+# begins with a piece of C that makes the namespaces while there is one thread only, starts itself once more in them, and
+# sends that one the configuration. The runtime here is single-threaded, and needs neither.
+#
+# ## 9 · An engine that does not notice (8 minutes, optional)
+#
+# **Can this stand in runc's place?** containerd is the engine below Docker. It fetches images, keeps layers, and calls a
+# runtime: the file system and `config.json` are its work, the container is not. Here is one with folders of its own; the
+# image comes from the lab's registry.
+
+# %%
+engine = Path("/var/tmp/by-hand-engine")
+engine.mkdir(exist_ok=True)
+(engine / "config.toml").write_text(
+    f"""version = 2
+root = "{engine}/root"
+state = "{engine}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{engine}/socket"
+"""
+)
+log = open(engine / "log", "w")
+daemon = subprocess.Popen(["containerd", "--config", engine / "config.toml"], stdout=log, stderr=log)
+
+
+def ctr(*words):
+    """ctr WORDS: what it printed, and its status if that is not 0."""
+    done = subprocess.run(["ctr", "--address", engine / "socket", *words], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)  # fmt: skip
+    return done.stdout + done.stderr + (f"(status {done.returncode})" if done.returncode else "")
+
+
+while daemon.poll() is None and "Version" not in ctr("version").partition("Server:")[2]:
+    time.sleep(0.2)
+ctr("image", "pull", "--plain-http", "localhost:5000/busybox:latest")
+print(ctr("image", "ls", "-q"))
+
+# %% [markdown]
+# A container with the machine's network, that prints its cgroup. With a cgroup namespace that is `/`; without one, the
+# place that containerd chose: its namespace of names (`default`), and the container's id.
+
+# %%
+RUN = ("run", "--rm", "--net-host")
+IMAGE = "localhost:5000/busybox:latest"
+print(ctr(*RUN, IMAGE, "by-runc", "cat", "/proc/self/cgroup"))
+
+# %% [markdown]
+# And now with this runtime. `--runc-binary` is the shim's option for whoever has another one:
+
+# %%
+OURS = ("--runc-binary", shutil.which("labkit-runtime"))
+print(ctr(*RUN, *OURS, IMAGE, "by-ours", "cat", "/proc/self/cgroup"))
+print(ctr(*RUN, *OURS, IMAGE, "by-ours", "sh", "-c", "echo I am process $$ of $(hostname); exit 3"))
+
+# %% [markdown]
+# The engine gets the number of a process, an exit status and its errors in a log, in a form that it can read: that is
+# all it sees of a runtime. podman and dockerd do not notice either, and tests hold that against runc, story by story.
+#
+# An engine goes on for months, and does not tidy up after each container: the cgroup above its containers stays. It is
+# removed here.
+
+# %%
+daemon.terminate()
+daemon.wait()
+log.close()
+shutil.rmtree(engine)
+cgroups.remove(cgroups.root() / "default")
+
+# %% [markdown]
+# ## 10 · All given back (1 minute, core)
+#
+# runc, crun and containerd hand every controller down from the top of the tree, and nobody takes it back. You do.
+
+# %%
+shutil.rmtree(bundle)
+cgroups.disable(cgroups.root(), set((cgroups.root() / "cgroup.subtree_control").read_text().split()) - handed_down)
+print("containers left:", len(list(Path("/run/labkit-runtime").iterdir())), census.difference(before, census.take()))
