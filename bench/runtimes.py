@@ -74,7 +74,10 @@ def run(ground: Path, rounds: int) -> int:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     os.chdir(ground / "bundle")
     commands = starting(ground, environment)
-    times = race([Contestant(name, [*words, "run", "bench"]) for name, words in commands.items()], rounds, environment)
+    contestants = [Contestant(name, [*words, "run", "bench"]) for name, words in commands.items()]
+    # What any program in Python costs here, in the same minutes: the machine's pace is in both.
+    contestants.append(Contestant("python pass", [os.path.realpath(sys.executable), "-IS", "-c", "pass"]))
+    times = race(contestants, rounds, environment)
     show("run /bin/true", times, "ms", 1000)
     warm = warm_starts(commands, rounds, environment)
     show("a warm start from Python", warm, "ms", 1000)

@@ -77,26 +77,27 @@ def load(file: str) -> bool:
     for name, *_, code in fresh:
         exec(code, sys.modules[name].__dict__)
         parent, _, last = name.rpartition(".")
-        setattr(sys.modules[parent], last, sys.modules[name])
+        if parent:
+            setattr(sys.modules[parent], last, sys.modules[name])
     return True
 
 
 class Recorder:
-    """What is imported of this kit from now on, in the order in which it is complete."""
+    """What is imported from now on as Python source, in the order in which it is complete."""
 
     def __init__(self) -> None:
+        import importlib.machinery
+
+        self.library = importlib.machinery
         self.entries: list[Entry] = []
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]
 
     def find_spec(self, name: str, path: object, target: object = None) -> object:
         """The spec that Python's own finder has, with a loader that tells when it is done (importlib)."""
-        if not name.startswith("labkit."):
-            return None
-        from importlib.machinery import PathFinder
-
-        spec = PathFinder.find_spec(name, path, target)  # type: ignore[arg-type]
-        loader = spec.loader if spec else None
-        if spec is None or not hasattr(loader, "get_source"):
+        if not name.startswith("labkit.") and "." in name:
+            return None  # inside a package of the library's, modules may import one another in a circle
+        spec = self.library.PathFinder.find_spec(name, path, target)  # type: ignore[arg-type]
+        if spec is None or type(spec.loader) is not self.library.SourceFileLoader:
             return spec
         spec.loader = Told(self.entries)  # type: ignore[assignment]
         return spec

@@ -17,8 +17,7 @@ import sysconfig
 TEXT = """\
 #!{interpreter} -IS
 import sys
-sys.path[:0] = [{tree!r}]
-sys.path.append({packages!r})
+sys.path += [{tree!r}, {packages!r}]
 sys.pycache_prefix = {cache!r}
 from labkit.runtime.entry import main
 main()

@@ -14,13 +14,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
 
 from labkit.errors import LabError, Refused
 from labkit.kernel import constants as C
 from labkit.kernel import mounts
 from labkit.kernel.syscalls import openat2
+from labkit.lean import TYPE_CHECKING
 from labkit.runtime.files import beneath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
 NULL = os.makedev(1, 3)

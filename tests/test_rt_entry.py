@@ -1,0 +1,96 @@
+"""How labkit-runtime begins: all code of a verb from one file, believed only while it is true."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit.runtime import program
+
+TREE = Path(__file__).resolve().parents[1]
+# Of the library, what costs a container's start milliseconds and gives it nothing.
+HEAVY = {"typing", "enum", "re", "pathlib", "json", "argparse", "socket", "signal", "contextlib", "functools",
+         "collections", "shutil", "dataclasses", "subprocess", "inspect", "logging"}  # fmt: skip
+
+
+class Copy:
+    """The kit in a folder of its own, and its program."""
+
+    def __init__(self, folder: Path) -> None:
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(TREE / "labkit", folder / "labkit", ignore=skip)
+        self.folder = folder
+        self.program = folder / "labkit-runtime"
+        program.write(str(self.program), str(folder))
+
+    def asked(self) -> str:
+        """What `list` says where there are no containers: the names of its columns."""
+        words = [self.program, "--root", self.folder / "state", "list"]
+        return subprocess.run(words, env={}, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    @property
+    def bundle(self) -> Path:
+        """The one file."""
+        (found,) = (self.folder / "labkit/runtime/__pycache__").glob("*.list.bundle")
+        return found
+
+
+SAID = "BUNDLE"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    """A copy that was started once."""
+    made = Copy(tmp_path)
+    assert SAID in made.asked()
+    return made
+
+
+def test_the_second_start_takes_the_bundle(copy: Copy) -> None:
+    """With the sources' times and sizes as they were, their text is not looked at."""
+    file = copy.folder / "labkit/runtime/life/store.py"
+    about, text = file.stat(), file.read_text()
+    file.write_text("#" * len(text.encode()))
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert SAID in copy.asked()
+
+
+def test_a_changed_source_is_seen(copy: Copy) -> None:
+    """A start after an edit runs what was written."""
+    file = copy.folder / "labkit/runtime/life/store.py"
+    file.write_text(file.read_text() + "\nprint('edited')\n")
+    assert "edited" in copy.asked() and SAID in copy.asked()
+
+
+@pytest.mark.parametrize(("mode", "believed"), [(0o644, True), (0o664, False), (0o646, False)])
+def test_a_bundle_that_others_may_write_is_not_believed(copy: Copy, mode: int, believed: bool) -> None:
+    """Code in it could be anybody's."""
+    entries = marshal.loads(copy.bundle.read_bytes())
+    code = compile("print('planted')", "planted", "exec")
+    entries.append(("labkit.planted", False, *entries[0][2:5], code))
+    copy.bundle.write_bytes(marshal.dumps(entries))
+    copy.bundle.chmod(mode)
+    assert ("planted" in copy.asked()) is believed
+
+
+@pytest.mark.parametrize("text", [b"", b"nonsense", marshal.dumps([1]), marshal.dumps([("a",)])])
+def test_a_damaged_bundle_is_not_believed(copy: Copy, text: bytes) -> None:
+    """A disk that was full, or another Python's."""
+    copy.bundle.write_bytes(text)
+    assert SAID in copy.asked()
+
+
+def test_a_start_imports_nothing_heavy() -> None:
+    """Of Python's library only what a container cannot be made without."""
+    modules = ["entry", "life.command", "life.verbs", "life.maker", "become.execute", "become.ready", "files.seal",
+               "files.root", "files.devices", "groups.cgroupfs", "groups.shared"]  # fmt: skip
+    imports = ", ".join(f"labkit.runtime.{name}" for name in modules)
+    code = f"import sys; sys.path.append({str(TREE)!r}); import {imports}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
