@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.race import ratio, turns
-from labkit.kernel import mounts, namespaces
+from labkit.kernel import loopback, mounts, namespaces
 from labkit.kernel.ledger import Ledger
 from labkit.network import bridge, inside, ports
 
@@ -223,7 +223,7 @@ def wire(add: Callable[[str, int], object]) -> tuple[int, int, str]:
     """Two containers on one bridge of a new machine: their pids, and the first one's address."""
     namespaces.leave(["net"])
     os.open("/proc/self/ns/net", os.O_RDONLY)  # held open, the machine stays when we go on to the next
-    inside.loopback_up()
+    loopback.up()
     pids = [waiting().pid, waiting().pid]
     for number, pid in enumerate(pids):
         add(f"{number}a" * 32, pid)
@@ -263,7 +263,7 @@ def main() -> int:
     mounts.mount("sysfs", "/sys", "sysfs")
     with tempfile.TemporaryDirectory(prefix="labkit-bench-") as folder:
         os.environ |= {"LABKIT_RUN": f"{folder}/run", "LABKIT_DATA": f"{folder}/data"}
-        inside.loopback_up()
+        loopback.up()
         return report(Path(folder), given.rounds, given.seconds)
 
 

@@ -8,8 +8,10 @@ never pays for the doctor.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from labkit import __version__
 from labkit.errors import LabError
@@ -42,6 +44,11 @@ VERBS = {
     "lab": ("labkit.lab.lab_command:main", "start and stop the lab (what `make lab` calls)"),
 }
 
+# What an ordinary user does as root of a user namespace, and what moves there.
+ENTER = "labkit.runtime.rootless:enter"
+OF_CONTAINERS = {"run", "ps", "exec", "stats", "logs", "stop", "rm", "reset", "pull", "build", "images", "history",
+                 "rmi", "prune"}  # fmt: skip
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status for the shell."""
@@ -56,14 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"labkit: there is no command {verb!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    module, _, function = VERBS[verb][0].partition(":")
     try:
-        return int(getattr(importlib.import_module(module), function)(rest))
+        if verb in OF_CONTAINERS and os.geteuid() and not {"-h", "--help"} & set(rest[:1]):
+            _named(ENTER)()
+        return int(_named(VERBS[verb][0])(rest))
     except LabError as error:
         print(f"labkit {verb}: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
         return 141  # what a shell reports for SIGPIPE
+
+
+def _named(text: str) -> Callable[..., Any]:
+    module, _, function = text.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def usage() -> str:

@@ -1,12 +1,12 @@
-"""Ground for the specification's clauses: every runtime asked once, in a machine of its own; and the table of it."""
+"""Ground for the specification's clauses: every runtime asked once, in a machine of its own."""
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
-import rt_clauses
 from pytest import MonkeyPatch
 
 from bench import machine
@@ -35,6 +35,8 @@ def asked(peers: dict[str, str], *, limits: bool, only: str = "") -> Found:
         status = machine.within("v2", "rt_clauses", *words, *(f"{one}={what}" for one, what in runtimes.items()))
         assert status == 0, f"rt_clauses ended with {status}"
         found: Found = json.loads((folder / "clauses").read_text())
+        if kept := os.environ.get("LABKIT_CLAUSES"):  # for clauses_table
+            Path(kept).write_text(json.dumps(found))
         return found
 
 
@@ -47,16 +49,3 @@ def failed(found: Found) -> dict[str, str]:
     """The clauses that labkit does not keep, without the deviations that are meant."""
     return {name: row[OURS] for name, row in found.items()
             if row[OURS].startswith("failed") and name not in DEVIATIONS}  # fmt: skip
-
-
-def table(found: dict[str, Found]) -> str:
-    """{place: answers} as a table in Markdown: clause, its check, and each runtime's result in each place."""
-    columns = [(place, peer) for place, rows in found.items() for peer in next(iter(rows.values()))]
-    lines = ["| clause | check | " + " | ".join(f"{peer}, {place}" for place, peer in columns) + " |"]
-    lines.append("|---|---|" + "---|" * len(columns))
-    for one in rt_clauses.every():
-        code = one.check.__code__
-        results = [found[place].get(one.name, {}).get(peer, "-").partition(":")[0] for place, peer in columns]
-        where = f"{Path(code.co_filename).name}:{code.co_firstlineno}"
-        lines.append(f"| {one.section}: {one.text} ({one.level}) | {where} | {' | '.join(results)} |")
-    return "\n".join(lines) + "\n"

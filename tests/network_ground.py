@@ -26,6 +26,7 @@ from labkit.errors import InUse, LabError
 from labkit.kernel import nftables, rtnetlink
 from labkit.kernel.ledger import Ledger, all_ledgers
 from labkit.kernel.netlink import Netlink
+from labkit.kernel import loopback
 from labkit.network import bridge, inside, names, ports
 
 def sh(*words):
@@ -106,7 +107,7 @@ def outside():
 def say(value):
     print("ANSWER " + json.dumps(value), flush=True)
 
-inside.loopback_up()
+loopback.up()
 """
 
 

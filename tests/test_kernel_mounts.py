@@ -188,29 +188,6 @@ def test_two_hundred_layers_are_stacked(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @needs_root[1]
-def test_read_only_means_what_is_mounted_below_too(tmp_path: Path) -> None:
-    """reflag changes one mount, read_only_all the whole tree; the source stays writable."""
-    program = """
-    for name in ("source/deep", "one", "all"):
-        (here / name).mkdir(parents=True)
-    mounts.mount("x", here / "source/deep", "tmpfs")
-    def writable(folder):
-        try:
-            (folder / "w").touch()
-        except OSError:
-            return False
-        return True
-    for name in ("one", "all"):
-        mounts.mount(str(here / "source"), here / name, None, ["rbind"])
-    mounts.reflag(here / "one", ["ro"])
-    mounts.read_only_all(here / "all")
-    say([writable(here / name) for name in ("one", "one/deep", "all", "all/deep", "source", "source/deep")])
-    """
-    assert inside(tmp_path, program) == [[False, True, False, False, True, True]]
-
-
-@pytest.mark.root
-@needs_root[1]
 def test_a_covered_mount_is_not_found(tmp_path: Path) -> None:
     """find() answers with a tree that can be reached, not with one that another mount hides."""
     program = """

@@ -184,7 +184,7 @@ def test_dropped_capabilities_do_not_come_back() -> None:
 import os
 from labkit.kernel import capabilities
 capabilities.limit(["CAP_KILL", "CAP_CHOWN"])
-capabilities.set_sets(["CAP_KILL"])
+capabilities.set_exactly(["CAP_KILL"], ["CAP_KILL"], [], [])
 os.execvp("grep", ["grep", "^Cap", "/proc/self/status"])
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout

@@ -87,20 +87,6 @@ def limit(keep: list[str], highest: int | None = None) -> None:
             call("prctl", C.PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
-def set_sets(permitted: list[str], *, inheritable: list[str] | None = None) -> None:
-    """Make these the permitted and effective sets; the ambient set is emptied.
-
-    A capability that this process does not hold is left out, since the kernel gives none.
-    """
-    mask = bits(permitted) & held()["CapPrm"]
-    passed_on = bits(inheritable or [])
-    call("prctl", C.PR_CAP_AMBIENT, C.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    header = Header(C.LINUX_CAPABILITY_VERSION_3, 0)
-    low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = Data(low, low, passed_on & 0xFFFFFFFF, high, high, passed_on >> 32)
-    call("capset", header, data)
-
-
 def set_exactly(effective: list[str], permitted: list[str], inheritable: list[str], ambient: list[str]) -> None:
     """Make these the four sets of the calling process; the bounding set is `limit`'s.
 

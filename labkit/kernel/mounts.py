@@ -87,26 +87,10 @@ def propagate(target: Path | str, how: str) -> None:
     attempt(f"cannot make {target} {how}", "mount", None, os.fspath(target), None, PROPAGATION[how], None)
 
 
-def read_only(target: Path | str) -> None:
-    """Bind `target` to itself and make that mount read-only, and nothing on it executable."""
-    mount(os.fspath(target), target, None, ["rbind"])
-    reflag(target, ["ro", "nosuid", "nodev", "noexec"])
-
-
 class Attributes(ctypes.Structure):
     """struct mount_attr, mount_setattr(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
-
-
-def read_only_all(target: Path | str) -> None:
-    """Make the mount on `target` and every mount below it read-only, in one step (Linux 5.12).
-
-    Raises LabError.
-    """
-    attributes = Attributes(attr_set=C.MOUNT_ATTR_RDONLY)
-    what = f"cannot make {target} and what is mounted below it read-only"
-    attempt(what, "mount_setattr", -100, os.fspath(target), C.AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
 
 
 def unmount(target: Path | str, *, detach: bool = False) -> None:

@@ -56,6 +56,12 @@ def inode(kind: str, pid: int | str = "self") -> int:
     return os.stat(f"/proc/{pid}/ns/{KINDS[kind].file}").st_ino
 
 
+def nested() -> bool:
+    """Whether this process is in a user namespace that has not all of the machine's numbers (user_namespaces(7))."""
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
 def join(pid: int, names: list[str]) -> None:
     """Enter the namespaces of `pid`, all in one call (setns on a pidfd, Linux 5.8).
 

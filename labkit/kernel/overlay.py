@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from labkit.errors import LabError
-from labkit.kernel import attempts, causes
+from labkit.kernel import attempts, causes, namespaces
 from labkit.kernel import constants as C
 from labkit.kernel.causes_words import Listener, context_log
 from labkit.kernel.syscalls import call
@@ -49,6 +49,9 @@ def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) 
             call("fsconfig", context, C.FSCONFIG_SET_STRING, "lowerdir+", folder, 0)
         call("fsconfig", context, C.FSCONFIG_SET_STRING, "upperdir", upper, 0)
         call("fsconfig", context, C.FSCONFIG_SET_STRING, "workdir", work, 0)
+        if namespaces.nested():
+            # Root of a user namespace may not set trusted.*: the marks are user.overlay.* then (Linux 5.11).
+            call("fsconfig", context, C.FSCONFIG_SET_FLAG, "userxattr", None, 0)
         call("fsconfig", context, C.FSCONFIG_CMD_CREATE, None, None, 0)
         tree = call("fsmount", context, C.FSMOUNT_CLOEXEC, 0)
     except OSError as error:
@@ -66,6 +69,8 @@ def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) 
 def _mount_by_string(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
     stack = ":".join(_escape(folder) for folder in reversed(lower))
     data = f"lowerdir={stack},upperdir={_escape(upper)},workdir={_escape(work)}"
+    if namespaces.nested():
+        data += ",userxattr"
     if len(data) >= os.sysconf("SC_PAGE_SIZE"):
         raise LabError(
             f"cannot mount an overlay of {len(lower)} layers on {target}",

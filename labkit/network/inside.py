@@ -23,12 +23,6 @@ from labkit.network.endpoint import Endpoint
 SYSCTLS = Path("/proc/sys/net/ipv6/conf")  # of the network namespace that the reader is in
 
 
-def loopback_up() -> None:
-    """A new network namespace has a loopback device, but it is down."""
-    with Netlink() as netlink:
-        rtnetlink.set_up(netlink, socket.if_nametoindex("lo"))
-
-
 def configure(endpoint: Endpoint) -> None:
     """Everything up, the addresses on the device, the gateway as the way out."""
     with Netlink() as netlink:

@@ -48,7 +48,7 @@ class Containers:
             folder.mkdir(parents=True)
             root, target = Root(lower, upper, work), folder / "rootfs"
             target.mkdir()
-            config = spec.build(_options(command, folder, where), {}, cgroups_path=f"/labkit/{identifier}")
+            config = spec.build(_options(command, folder, where), {}, cgroups_path=container.cgroups_path(identifier))
             run.write_etc(folder, config)
             spec.become(config, user.in_layers(command.user or "", root, target))
             (folder / "config.json").write_text(json.dumps(config))

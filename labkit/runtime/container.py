@@ -18,9 +18,10 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import LabError, Refused
-from labkit.kernel import cgroups, mounts, process
+from labkit.kernel import cgroups, mounts, namespaces, process
 from labkit.kernel.ledger import Entry, Ledger
 from labkit.runtime import cgroup_texts, flags, state
+from labkit.runtime.groups import cgroupfs
 from labkit.runtime.life import maker, verbs
 from labkit.runtime.life.store import Store
 from labkit.storage.overlay import Root
@@ -58,21 +59,27 @@ class Container:
 
         Returns the terminal, if it has one, for `attend`.  Raises LabError; what was acquired is in the ledger.
         """
-        with state.locked():
-            self.cgroup = make_cgroup(self.config, self.ledger)
+        rootless = namespaces.nested()
+        if rootless:
+            self.ledger.record("cgroup", path=cgroupfs.path(self.config, self.id, rootless=True))
+        else:
+            with state.locked():
+                self.cgroup = make_cgroup(self.config, self.ledger)
         runtime = place()
         # Where the runtime remembers it, and which process it is: known before they are there.
         self.ledger.record("directory", path=runtime.folder(self.id))
 
         def ready(made: dict[str, Any]) -> None:
             self.pid, self.start_time = made["pid"], made["start"]
+            if rootless and made["cgroup"]:
+                self.cgroup = Path(made["cgroup"])
             self.ledger.record("process", pid=self.pid, start=self.start_time)
             connect()
 
         terminal = verbs.Terminal(self.config["process"]["terminal"])
         options = maker.Options(
             bundle=self.folder, wait=False, console=terminal.line, stdio=(stdio[0], stdio[1], stdio[2]),
-            stack=self._show, ready=ready, warn=self.warnings.append,
+            stack=self._show, ready=ready, warn=self.warnings.append, rootless=rootless,
         )  # fmt: skip
         try:
             made = maker.create(runtime, self.id, options)
@@ -109,12 +116,22 @@ class Container:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, pass_on)
 
+    @property
+    def group(self) -> str:
+        """Its cgroup as /proc/PID/cgroup has it; "" without one."""
+        return f"/{self.cgroup.relative_to(cgroups.root())}" if self.cgroup else ""
+
     def oom_kills(self) -> int:
         """How often the kernel killed here for want of memory; 0 where nobody counts."""
         try:
             return cgroups.read_table(self.cgroup, "memory.events").get("oom_kill", 0) if self.cgroup else 0
         except LabError:
             return 0
+
+
+def cgroups_path(identifier: str) -> str:
+    """linux.cgroupsPath: below one cgroup for all; of an ordinary user below the one that the user is in."""
+    return identifier if namespaces.nested() else f"/{PARENT}/{identifier}"
 
 
 def make_cgroup(config: dict[str, Any], ledger: Ledger) -> Path:

@@ -90,3 +90,5 @@ READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 
 # Ports below 1024 and ping need no privilege inside, as in Docker since 20.10.
 NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+# Every group of the range must be known in the user namespace (net/ipv4/sysctl_net_ipv4.c): root's is in each.
+NESTED_SYSCTLS = NETWORK_SYSCTLS | {"net.ipv4.ping_group_range": "0 0"}

@@ -23,6 +23,7 @@ from labkit.kernel import process
 from labkit.kernel.ledger import Ledger
 from labkit.network import ports
 from labkit.runtime import channel, container, spec, state, user, wiring
+from labkit.runtime.groups import cgroupfs
 from labkit.runtime.life import verbs
 from labkit.storage import overlay, volumes
 
@@ -146,7 +147,7 @@ def live(
     options = request.options._replace(network_path=where.path)
     if not options.hostname:
         options = options._replace(hostname=_hostname(identifier, where))
-    config = spec.build(options, image_config, cgroups_path=f"/labkit/{identifier}", init=request.init)
+    config = spec.build(options, image_config, cgroups_path=container.cgroups_path(identifier), init=request.init)
     folder = state.folder(identifier)
     ledger = Ledger(identifier)
     me = os.getpid()
@@ -210,7 +211,7 @@ def _start_to_end(
 ) -> int:
     def connect() -> None:
         wiring.connect(one, note, where, mappings)
-        note.update(status="running", pid=one.pid, start=one.start_time)
+        note.update(status="running", pid=one.pid, start=one.start_time, cgroup=one.group)
         state.save(note)
         # Before the command can run: it waits with all signals blocked, so that none is lost.
         one.forward_signals()
@@ -249,11 +250,16 @@ def write_etc(folder: Path, config: dict[str, Any]) -> None:
 def give_back(ledger: Ledger, *, keep: bool) -> None:
     """Release what a container holds; `keep` leaves its folder for `labkit ps --all` and `rm`."""
     wiring.give_back(ledger)
+    groups = []
     for entry in reversed(ledger.entries()):
         if not (keep and entry.kind == "directory"):
             ledger.release(entry)
+        if entry.kind == "cgroup":
+            groups.append(str(entry.fields["path"]))
     with state.locked():
         container.release_cgroup_parent()
+    for group in groups:
+        cgroupfs.leave(os.path.dirname(group))
 
 
 def _oom_message(name: str, limit: str | None, count: int) -> str:

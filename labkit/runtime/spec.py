@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from labkit.errors import BadInput
-from labkit.kernel import capabilities
+from labkit.kernel import capabilities, namespaces
 from labkit.runtime import defaults, flags
 from labkit.runtime.life.born import INIT
 from labkit.runtime.user import User
@@ -54,6 +54,10 @@ def build(options: Options, image: Mapping[str, Any], *, cgroups_path: str, init
     kinds = [kind for kind in defaults.NAMESPACES if not (kind == "network" and options.network == "host")]
     keep = capability_set(options.cap_add, options.cap_drop)
     mounts = copy.deepcopy(defaults.MOUNTS)
+    if "network" not in kinds and namespaces.nested():
+        # A sysfs shows a network: only who owns the network's namespace may mount one (sysfs, Linux 3.19).
+        bound = {"type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "rro"]}
+        mounts = [one | bound if one["type"] == "sysfs" else one for one in mounts if one["type"] != "cgroup2"]
     mounts += [
         {
             "destination": volume.target,
@@ -87,11 +91,15 @@ def build(options: Options, image: Mapping[str, Any], *, cgroups_path: str, init
             ],
             "cgroupsPath": cgroups_path,
             "resources": {**flags.resources(options.limits), "devices": copy.deepcopy(defaults.DEVICE_RULES)},
-            "sysctl": dict(defaults.NETWORK_SYSCTLS) if "network" in kinds and not options.network_path else {},
+            "sysctl": _settings() if "network" in kinds and not options.network_path else {},
             "maskedPaths": defaults.MASKED_PATHS,
             "readonlyPaths": defaults.READONLY_PATHS,
         },
     }
+
+
+def _settings() -> dict[str, str]:
+    return dict(defaults.NESTED_SYSCTLS if namespaces.nested() else defaults.NETWORK_SYSCTLS)
 
 
 def become(config: Config, who: User) -> None:

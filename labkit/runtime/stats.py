@@ -74,7 +74,7 @@ def _samples(names: list[str], top: Path) -> dict[str, usage.Sample]:
     """{id: sample} of the containers that run."""
     found = {}
     for one in _containers(names):
-        if one["status"] != "running":
+        if one["status"] != "running" or not one["cgroup"]:
             continue
         try:
             found[one["id"]] = usage.take(top / one["cgroup"].lstrip("/"), one["pid"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labkit.errors import BadInput, Refused
+from labkit.kernel import namespaces
 from labkit.kernel.ledger import Ledger
 from labkit.network import names, plan, ports
 from labkit.runtime import container, state
@@ -65,6 +66,8 @@ def understand(
                 f"cannot share the network of {name}", why="the container does not run", next="labkit ps --all"
             )
         return Wiring(mode, other=found)
+    if namespaces.nested():
+        return _of_a_user(network, published)
     if mode == "cni":
         return _of_cni(name, {"--network-alias": aliases, "--ip": address, "--ip6": address6})
     if network in ("bridge", "default", DEFAULT):
@@ -84,6 +87,17 @@ def understand(
         )
         raise BadInput(f"--publish: nothing leads into network {here.name} by the machine's ports", why=why)
     return Wiring("network", here.name, aliases, address, address6)
+
+
+def _of_a_user(network: str, published: bool) -> Wiring:
+    """An ordinary user's container: alone, where root's would be on the default network. Raises Refused."""
+    why = "bridges, and the rules that lead to them, are the machine's, and this user is root of a user namespace"
+    own = "--network host: what the program listens on is the machine's port"
+    if published:
+        raise Refused("--publish needs root", why=why, next=own)
+    if network not in ("bridge", "default", DEFAULT):
+        raise Refused(f"--network {network} needs root", why=why, next=own)
+    return Wiring("none")
 
 
 def _of_cni(name: str, asked: dict[str, Any]) -> Wiring:

@@ -49,6 +49,7 @@ import subprocess
 from labkit.draw import doctor as drawing
 
 answer = subprocess.run(["labkit", "doctor", "--json"], capture_output=True, text=True)
+assert answer.stdout, answer.stderr
 report = json.loads(answer.stdout)
 drawing.tiles(report["findings"])
 
@@ -177,7 +178,7 @@ matrix.matrix(columns, {kind.name: kind.isolates for kind in KINDS.values()})
 # fewer powers), and no *time* namespace. An independent witness, `lsns` from util-linux, agrees:
 
 # %%
-listing = subprocess.run(["lsns", "--json", "-p", str(box.pid)], capture_output=True, text=True)
+listing = subprocess.run(["lsns", "--json", "-p", str(box.pid)], capture_output=True, text=True, check=True)
 for line in json.loads(listing.stdout)["namespaces"]:
     print(f"{line['type']:<7} {line['ns']}")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from labkit.errors import BadInput, LabError
+from labkit.errors import BadInput, LabError, Refused
 from labkit.kernel import cgroups
 from labkit.kernel.cgroups import tree
 from labkit.lean import TYPE_CHECKING
@@ -23,6 +23,7 @@ from labkit.runtime.groups import resources as texts
 if TYPE_CHECKING:
     from typing import Any
 
+LEAF = "labkit-own"  # where an ordinary user's own processes go
 DEFAULT = "labkit-runtime"  # what a relative path, and a container without one, is below
 
 
@@ -42,7 +43,31 @@ def path(config: dict[str, Any], identifier: str, *, rootless: bool = False) -> 
 def own() -> str:
     """The cgroup of this process, from the tree's top on; "" is the top itself."""
     with open("/proc/self/cgroup") as file:
-        return next((line[3:].strip() for line in file if line.startswith("0::")), "").rstrip("/")
+        place = next((line[3:].strip() for line in file if line.startswith("0::")), "").rstrip("/")
+    return os.path.dirname(place) if os.path.basename(place) == LEAF else place
+
+
+def _begin(top: str, group: str) -> str:
+    """The highest cgroup that this user may divide: the top, or the one that was delegated. Raises Refused."""
+    if os.access(f"{top}/cgroup.subtree_control", os.W_OK):
+        return top
+    above = f"{top}{own()}"
+    delegated = all(os.access(f"{above}/{file}", os.W_OK) for file in ("cgroup.subtree_control", "cgroup.procs", ""))
+    if not delegated or not group.startswith(f"{above}/"):
+        raise Refused(f"cannot make the cgroup {group}", why=f"{above} was not delegated to this user", status=1,
+                      next="as root; or systemd-run --user --scope -p Delegate=yes labkit run ...")  # fmt: skip
+    return above
+
+
+def _make_room(above: str) -> None:
+    """Move whoever is in a delegated cgroup into a leaf: with processes in it, it hands no controllers down.
+
+    cgroup-v2.rst, "No Internal Process Constraint"; the leaf ends with what was delegated.
+    """
+    if pids := cgroups.processes(above):
+        os.makedirs(f"{above}/{LEAF}", exist_ok=True)
+        for pid in pids:
+            cgroups.attach(f"{above}/{LEAF}", pid)
 
 
 def has_limits(wanted: dict[str, Any]) -> bool:
@@ -56,19 +81,22 @@ def create(group: str, wanted: dict[str, Any], *, create_only: bool = True) -> l
     Raises LabError: the cgroup is there and not empty, a controller is missing, a limit is refused.
     """
     top = tree.top()
+    first = _begin(top, group)
     found = texts.files(wanted)
     needed = texts.controllers(found)
     if needed:
-        cgroups.require(needed, dict.fromkeys(needed, "a limit of linux.resources"), top)
+        cgroups.require(needed, dict.fromkeys(needed, "a limit of linux.resources"), first)
     # Counted for every container where the machine can: memory for the message about a kill, the rest for events.
-    hand_down = needed | ({"cpu", "io", "memory", "pids"} & set(cgroups.controllers(top)))
+    hand_down = needed | ({"cpu", "io", "memory", "pids"} & set(cgroups.controllers(first)))
+    if first != top:
+        _make_room(first)
     made: list[str] = []
-    folder, names = top, group.removeprefix(f"{top}/").split("/")
+    folder, names = first, group.removeprefix(f"{first}/").split("/")
     lock = -1
     if names[0] == DEFAULT:
         from labkit.runtime.groups import shared
 
-        lock = shared.enter(f"{top}/{DEFAULT}", hand_down)
+        lock = shared.enter(f"{first}/{DEFAULT}", hand_down)
     try:
         for name in names:
             cgroups.enable(folder, hand_down)
@@ -83,16 +111,17 @@ def create(group: str, wanted: dict[str, Any], *, create_only: bool = True) -> l
         raise LabError(f"the cgroup {group} is in use", why=f"processes {cgroups.processes(group)} are in it",
                        next="another linux.cgroupsPath", status=1)  # fmt: skip
     try:
-        return apply(group, wanted) + fence(group, wanted)
+        # An ordinary user can fence nothing, and need not: in a user namespace no device node opens (mknod(2)).
+        return apply(group, wanted) + (fence(group, wanted) if first == top else [])
     except BaseException:
         for folder in reversed(made):
             os.rmdir(folder)
-        _leave(os.path.dirname(group))
+        leave(os.path.dirname(group))
         raise
 
 
-def _leave(above: str) -> None:
-    """Give the runtime's own folder back, if the cgroup lay in it and was the last."""
+def leave(above: str) -> None:
+    """Give the runtime's own folder back, if a cgroup lay in it and was the last. Raises OSError."""
     if os.path.basename(above) == DEFAULT:
         from labkit.runtime.groups import shared
 
@@ -133,7 +162,7 @@ def fence(group: str, wanted: dict[str, Any]) -> list[str]:
 def remove(group: str) -> None:
     """Kill what runs in it and take it away, with the last one the runtime's own folder above. Raises LabError."""
     cgroups.remove(group)
-    _leave(os.path.dirname(group))
+    leave(os.path.dirname(group))
 
 
 def processes(group: str) -> list[int]:
