@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from labkit import cli
 from labkit.errors import Refused
 from labkit.kernel import namespaces
 from labkit.runtime import rootless
@@ -73,3 +74,8 @@ def test_a_users_folders_are_the_users_own(given: dict[str, str], expected: str)
     environment = {"HOME": "/h", "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run([sys.executable, "-c", PATHS], env=environment | given, capture_output=True, text=True)
     assert done.stdout.strip() == expected, done.stderr
+
+
+def test_verbs_of_containers_are_verbs() -> None:
+    """A misspelt one would ask an ordinary user for root."""
+    assert set(cli.VERBS) > cli.OF_CONTAINERS

@@ -68,7 +68,7 @@ def locked() -> Iterator[None]:
 def save(state: dict[str, Any]) -> None:
     """Write state.json whole or not at all."""
     file = folder(state["id"]) / "state.json"
-    draft = file.with_suffix(".new")
+    draft = file.with_suffix(f".{os.getpid()}")  # of its own: a container's keeper and `network connect` may meet
     draft.write_text(json.dumps(state, indent=1))
     draft.rename(file)
 
