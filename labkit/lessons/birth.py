@@ -22,17 +22,22 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from labkit.draw import changes
 from labkit.draw.svg import Picture
 from labkit.errors import BadInput, LabError
+from labkit.lessons.live import in_notebook
 from labkit.observe import difference, snapshot
 from labkit.observe.model import Change, Snapshot
 
 RUNTIME = [sys.executable, "-m", "labkit.runtime.life.command"]
 SECONDS = 120.0  # for one step, on an emulated machine
+PACE = 1500  # milliseconds that a playing film shows each picture
+# A line of config.json under the slider: one line, cut where the page ends; a pointer that rests on it shows the rest.
+LINE = "padding:0 12px;line-height:1.5;white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class Birth:
 
 
 class Film:
-    """The pictures of a birth: a slider scrubs them; a page without a kernel shows them all."""
+    """The pictures of a birth: a slider scrubs them, a button plays them; a page without a kernel shows them all."""
 
     def __init__(self, steps: list[Step]) -> None:
         self.steps = list(steps)
@@ -161,18 +166,32 @@ class Film:
         )
 
     def widget(self) -> Any:
-        """A slider over the pictures (ipywidgets)."""
+        """A slider over the pictures, and a button that plays them (ipywidgets). Raises ValueError without a step."""
         import ipywidgets
 
-        names = [one.name for one in self.steps]
-        slider = ipywidgets.SelectionSlider(options=[(name, number) for number, name in enumerate(names)],
-                                            description="step", continuous_update=True)  # fmt: skip
-        view = ipywidgets.HTML(value=self.steps[0].picture.svg)
-        slider.observe(lambda change: setattr(view, "value", self.steps[change["new"]].picture.svg), names="value")
-        return ipywidgets.VBox([slider, view])
+        if not self.steps:
+            raise ValueError("a film needs a step")
+        slider = ipywidgets.SelectionSlider(options=[(one.name, number) for number, one in enumerate(self.steps)],
+                                            description="step", continuous_update=True,
+                                            layout={"width": "480px"})  # fmt: skip
+        play = ipywidgets.Play(max=len(self.steps) - 1, interval=PACE)
+        ipywidgets.link((play, "value"), (slider, "value"))
+        view = ipywidgets.HTML(value=self._frame(0))
+        slider.observe(lambda change: setattr(view, "value", self._frame(change["new"])), names="value")
+        return ipywidgets.VBox([ipywidgets.HBox([play, slider]), view])
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"image/svg+xml": self.sheet(), "text/plain": self.text}
+    def _frame(self, number: int) -> str:
+        """One picture, below the lines of config.json that it obeys."""
+        one = self.steps[number]
+        said = "".join(f'<div style="{LINE}" title="{line}"><code>{line}</code></div>'
+                       for line in (escape(f"{name}: {json.dumps(value)}") for name, value in one.fields.items()))  # fmt: skip
+        return f"{said}{one.picture.svg}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        if not self.steps:
+            return {"text/plain": "no step was made"}
+        shown: dict[str, Any] = {"image/svg+xml": self.sheet(), "text/plain": self.text}
+        return {**self.widget()._repr_mimebundle_(), **shown} if in_notebook() else shown
 
     def sheet(self) -> str:
         """All pictures on one sheet."""

@@ -131,7 +131,7 @@ def watch(look: Callable[[], Drawn], *, rate: float = 5.0, seconds: float = 60.0
 
 def _widget(svg: str) -> Any:
     """The widget whose one trait is written; None outside a notebook."""
-    if not _in_notebook():
+    if not in_notebook():
         return None
     from ipywidgets import HTML
 
@@ -146,7 +146,8 @@ def _show(widget: Any, picture: Drawn) -> Any:
     return display(widget, display_id=True)  # type: ignore[no-untyped-call]
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether a notebook's page shows what this process displays."""
     import sys
 
     if "IPython" not in sys.modules:
