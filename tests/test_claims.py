@@ -82,7 +82,10 @@ EVIDENCE = {
         51: ["the machine calls: no answer", "measured:  no"],
         60: ['"address": "10.1.0.2/24"', "DEL: {}"],
     },
-    "10": {5: ["I am labkit, process 1", "measured:  7"]},
+    "10": {
+        5: ["I am labkit, process 1", "measured:  7"],
+        26: ["cloned > mapped", "mounted > pivoted", "limited > dropped > created > filtered > executed"],
+    },
 }
 
 

@@ -183,8 +183,8 @@ class Film:
     def _frame(self, number: int) -> str:
         """One picture, below the lines of config.json that it obeys."""
         one = self.steps[number]
-        said = "".join(f'<div style="{LINE}" title="{line}"><code>{line}</code></div>'
-                       for line in (escape(f"{name}: {json.dumps(value)}") for name, value in one.fields.items()))  # fmt: skip
+        lines = [escape(f"{name}: {json.dumps(value)}") for name, value in one.fields.items()]
+        said = "".join(f'<div style="{LINE}" title="{line}"><code>{line}</code></div>' for line in lines)
         return f"{said}{one.picture.svg}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
