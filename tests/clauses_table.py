@@ -41,8 +41,8 @@ def table(found: dict[str, Found]) -> str:
             said = found[place].get(one.name, {}).get(peer, "not here").partition(":")[0]
             counts[place, peer][said] += 1
             results.append("does not start" if (place, peer) in dead else said)
-        where = f"{Path(one.check.__code__.co_filename).stem}.{one.check.__code__.co_name}"
-        lines.append(f"| {one.section}: {one.text} ({one.level}) | `{where}` | {' | '.join(results)} |")
+        where = Path(one.check.__code__.co_filename).name
+        lines.append(f"| {one.name} ({one.level}) | {where} | {' | '.join(results)} |")
     lines.append("")
     for (place, peer), count in counts.items():
         said = "does not start" if (place, peer) in dead else ", ".join(f"{n} {word}" for word, n in count.items())

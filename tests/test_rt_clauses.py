@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import clauses_ground
 import pytest
@@ -12,6 +13,7 @@ from clauses_ground import Found
 
 from labkit.observe import census
 
+TABLE = Path(__file__).with_name("CLAUSES.md")
 PEERS = {"runc": "runc", "crun": "crun --cgroup-manager=disabled"}
 pytestmark = [
     pytest.mark.root,
@@ -45,6 +47,18 @@ def test_a_runtime_that_does_nothing_keeps_hardly_a_clause() -> None:
     found = clauses_ground.asked({"runc": "true"}, limits=False, only="runtime.md")
     kept = [name for name, row in found.items() if row["runc"] == "passed"]
     assert len(found) > 25 and kept == []
+
+
+def test_the_written_table_has_each_clause_and_what_the_bar_says() -> None:
+    """CLAUSES.md is of these clauses; in no row does runc pass where labkit does not."""
+    rows = [line.strip("|").split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| ")]
+    head, *rows = [[cell.strip() for cell in row] for row in rows]
+    names = {f"{one.name} ({one.level})" for one in rt_clauses.every()}
+    assert {row[0] for row in rows} == names and len(rows) == len(names)
+    assert head[2:] and len(head) == 2 + 3 * 2
+    for row in rows:
+        for ours, runc in ((row[2], row[3]), (row[5], row[6])):
+            assert ours == "passed" or runc != "passed", row
 
 
 def test_each_clause_stands_once_and_each_deviation_is_a_clause() -> None:
