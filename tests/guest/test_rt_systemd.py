@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_ground import IMAGE, Machine
+from runtime_ground import IMAGE, Machine, until
 
 from labkit.image.store import Store
 from labkit.kernel import cgroups
@@ -144,3 +145,48 @@ def test_another_form_of_path_is_refused(systemd: Ground) -> None:
     """A folder's path is the other driver's."""
     systemd.config["linux"]["cgroupsPath"] = "/a/b"
     assert "is not SLICE:PREFIX:NAME" in systemd("labkit", "run", "one", check=False)
+
+
+def test_a_unit_of_somebody_else_is_left_alone(systemd: Ground) -> None:
+    """A name that is taken is an error, as with runc, and who has it lives on."""
+    with transient(systemd.unit) as other:
+        for by in systemd.commands:
+            said = systemd(by, "run", "-d", "one", check=False)
+            assert ("cgroup is not empty" if by == "runc" else systemd.unit) in said, said
+            assert other.poll() is None and systemd.known(), by
+
+
+def test_a_name_is_free_again_when_delete_returns(systemd: Ground) -> None:
+    """An engine starts a container anew within milliseconds, under the same name."""
+    for _ in range(5):
+        systemd("labkit", "run", "-d", "one")
+        systemd("labkit", "delete", "--force", "one")
+
+
+def test_a_failed_unit_keeps_no_name(systemd: Ground) -> None:
+    """What a scope that failed leaves with systemd, a new container of that name replaces, as with runc."""
+    for by in systemd.commands:
+        with transient(systemd.unit, "-p", "RuntimeMaxSec=1") as other:
+            other.wait(60)
+        until(lambda: "failed" in shown(systemd.unit))
+        systemd(by, "run", "-d", "one")
+        systemd(by, "delete", "--force", "one")
+        assert not systemd.known(), by
+
+
+@contextmanager
+def transient(unit: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A scope of this name that is none of a runtime's."""
+    words = ["systemd-run", "--quiet", "--scope", f"--unit={unit}", *options, "sleep", "1000"]
+    with subprocess.Popen(words, text=True) as process:
+        try:
+            until(lambda: "=active" in shown(unit))
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def shown(unit: str) -> str:
+    """Whether it is active, as systemd has it."""
+    return subprocess.run(["systemctl", "show", unit, "-p", "ActiveState"], capture_output=True, text=True).stdout

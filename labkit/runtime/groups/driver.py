@@ -31,8 +31,7 @@ def choose(state: State, config: dict[str, Any], driver: str, *, rootless: bool)
     if driver == CGROUPFS:
         state["cgroup"] = cgroupfs.path(config, state["id"], rootless=rootless)
     elif driver == SYSTEMD:
-        systemd = _systemd()
-        _, state["unit"] = systemd.unit(config, state["id"], rootless=rootless)
+        _systemd().unit(config, state["id"], rootless=rootless)  # whether the path names one at all
 
 
 def create(state: State, config: dict[str, Any], *, rootless: bool) -> tuple[list[str], Scope | None]:
@@ -56,7 +55,8 @@ def _scope(state: State, config: dict[str, Any], wanted: Resources, rootless: bo
     systemd = _systemd()
     scope = systemd.Scope(config, state["id"], rootless=rootless)
     try:
-        state["cgroup"] = scope.group
+        # Not before: `remove` stops the unit of this name, and when it could not be made it is somebody else's.
+        state.update(cgroup=scope.group, unit=scope.name)
         return cgroupfs.apply(scope.group, wanted) + cgroupfs.fence(scope.group, wanted), scope
     except BaseException:
         scope.close()

@@ -30,6 +30,7 @@ from labkit.runtime import cgroup_texts
 PATIENCE = 30.0  # seconds for systemd to do what it was asked for
 MANAGER = DBusAddress("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 INFINITY = 2**64 - 1
 FIRST_PIDS = 0xEFFFFFFC  # the inode of the machine's own pid namespace (include/linux/proc_ns.h)
 MICRO = 1_000_000
@@ -127,8 +128,8 @@ class Scope:
         try:
             if not self.name.endswith(".slice"):
                 wanted += [("PIDs", ("au", [self.stand_in])), ("Delegate", ("b", True))]
-            _call(rootless, "StartTransientUnit", "ssa(sv)a(sa(sv))", (self.name, "fail", wanted, []),
-                  f"make the unit {self.name}")  # fmt: skip
+            with _connected(rootless) as bus:
+                _start(bus, self.name, wanted)
             self.group = self._group()
         except BaseException:
             self.close()
@@ -173,30 +174,63 @@ def _waiting_process() -> int:
     return pid
 
 
+class SystemdError(LabError):
+    """systemd's answer, when it is no."""
+
+    name = ""  # D-Bus's name of the error
+
+
+def _start(bus: DBusConnection, name: str, wanted: list[Property]) -> None:
+    """Make the unit. Raises SystemdError, for one that lives already too."""
+    arguments: tuple[Any, ...] = (name, "fail", wanted, [])
+    try:
+        _call(bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", arguments, f"make the unit {name}")
+    except SystemdError as error:
+        if error.name != UNIT_EXISTS:
+            raise
+        # Of a container that failed its name alone may be left. That is forgotten; one that lives stays as it is.
+        _call(bus, "ResetFailedUnit", "s", (name,), f"forget the unit {name}", fine=(NO_SUCH_UNIT,))
+        _call(bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", arguments, f"make the unit {name}")
+
+
 def change(name: str, resources: Resources, *, rootless: bool = False) -> None:
     """Tell systemd the new limits of a unit. Raises LabError."""
     if wanted := properties(resources):
-        _call(rootless, "SetUnitProperties", "sba(sv)", (name, True, wanted), f"change the unit {name}")
+        with _connected(rootless) as bus:
+            _call(bus, "SetUnitProperties", "sba(sv)", (name, True, wanted), f"change the unit {name}")
 
 
 def stop(name: str, *, rootless: bool = False) -> None:
-    """End a unit, and let systemd forget that it failed. One that is gone is fine. Raises LabError."""
-    for method, signature, arguments in (("StopUnit", "ss", (name, "replace")), ("ResetFailedUnit", "s", (name,))):
-        _call(rootless, method, signature, arguments, f"stop the unit {name}", gone_is_fine=True)
+    """End a unit, let systemd forget that it failed, and wait until it has. One that is gone is fine. Raises LabError.
+
+    Until it has, nobody can have the name again: an engine that starts a container anew does so within milliseconds.
+    """
+    what = f"stop the unit {name}"
+    with _connected(rootless) as bus:
+        until = time.monotonic() + PATIENCE
+        _call(bus, "StopUnit", "ss", (name, "replace"), what, fine=(NO_SUCH_UNIT,))
+        while _call(bus, "GetUnit", "s", (name,), what, fine=(NO_SUCH_UNIT,)):
+            if time.monotonic() > until:
+                raise LabError(f"systemd has not stopped {name} for {PATIENCE:g} s", status=1,
+                               next=f"systemctl status {name}")  # fmt: skip
+            _call(bus, "ResetFailedUnit", "s", (name,), what, fine=(NO_SUCH_UNIT,))
+            time.sleep(0.002)
 
 
-def _call(rootless: bool, method: str, signature: str, arguments: tuple[Any, ...], what: str, *,
-          gone_is_fine: bool = False) -> None:  # fmt: skip
-    with _connected(rootless) as connection:
-        reply = connection.send_and_get_reply(new_method_call(MANAGER, method, signature, arguments), timeout=PATIENCE)
+def _call(bus: DBusConnection, method: str, signature: str, arguments: tuple[Any, ...], what: str, *,
+          fine: tuple[str, ...] = ()) -> bool:  # fmt: skip
+    """Ask; whether systemd did it. Raises SystemdError for an error that is not fine."""
+    reply = bus.send_and_get_reply(new_method_call(MANAGER, method, signature, arguments), timeout=PATIENCE)
     if reply.header.message_type.name != "error":
-        return
+        return True
     error = DBusErrorResponse(reply)
-    if gone_is_fine and error.name == NO_SUCH_UNIT:
-        return
+    if error.name in fine:
+        return False
     words = " ".join(map(str, error.data))
-    raise LabError(f"systemd does not {what}", why=f"{words} ({error.name})", status=1,
-                   next="--cgroup-manager cgroupfs does without it")  # fmt: skip
+    said = SystemdError(f"systemd does not {what}", why=f"{words} ({error.name})", status=1,
+                        next="--cgroup-manager cgroupfs does without it")  # fmt: skip
+    said.name = error.name
+    raise said
 
 
 def _connected(rootless: bool) -> DBusConnection:
