@@ -35,7 +35,6 @@ class Row(NamedTuple):
 CGROUPS = r"(cgroup|device programs|mount /sys/fs/cgroup on).*"
 HANDED = "the peers hand every controller down, here those that limits and counts need"
 OWN = "without a cgroupsPath: here below the runtime's own folder, which goes with the last container"
-SHOWN = "without a cgroup namespace the peers show the whole machine's tree, here the container's part of it"
 TABLE = [
     Row(
         "runc",
@@ -74,8 +73,7 @@ TABLE = [
         Row(peer, r"[-+] cgroup: .*fingerprint-1.*", OWN, where)
         for peer, where in (("crun", "guest"), ("runc", "both"))
     ),
-    Row("crun", r"[-+] mount /sys/fs/cgroup on /sys: .*", f"{SHOWN}; and crun calls it cgroup2", "guest"),
-    Row("runc", r"[-+] mount /sys/fs/cgroup on /sys: .*", SHOWN),
+    Row("crun", r"[-+] mount /sys/fs/cgroup on /sys: .*", "crun calls the source of the mount cgroup2", "guest"),
 ]
 
 

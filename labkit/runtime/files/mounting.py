@@ -54,7 +54,8 @@ def place(
         elif kind == "tmpfs" and parsed.copy_up:
             _copied_up(entry, parsed, root)
         else:
-            _mount(entry, parsed, root, _data(parsed, kind, config))
+            data = _data(parsed, kind, config)
+            _mount(entry, parsed, root, _as_below(root, where, data) if kind == "tmpfs" else data)
         _afterwards(parsed, root, where)
     except LabError as error:
         raise type(error)(f"cannot mount {where} in the container: {error.what}", why=error.why, next=error.next,
@@ -81,6 +82,22 @@ def _data(parsed: Parsed, kind: str, config: Mapping[str, Any]) -> str:
     if not label or kind in UNLABELLED:
         return parsed.data
     return ",".join(filter(None, (parsed.data, f'context="{label}"')))
+
+
+def _as_below(root: int, where: str, data: str) -> str:
+    """A tmpfs's options, with the mode of the folder that it will cover; an own mode= comes later, and so wins.
+
+    Without one it is anybody's to write into, wherever it lies.
+    """
+    try:
+        fd = beneath.find(root, where)
+    except OSError:
+        return data  # it will be made
+    try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+    return ",".join(filter(None, (f"mode={mode:04o}", data)))
 
 
 def _mount(entry: Mapping[str, Any], parsed: Parsed, root: int, data: str, kind: str = "") -> None:
@@ -147,23 +164,25 @@ def _may_lie_there(root: int, target: int, kind: str, tree: int | None) -> None:
 
 
 def _cgroup(entry: Mapping[str, Any], parsed: Parsed, root: int, config: Mapping[str, Any]) -> None:
-    """The cgroup tree: cgroup2 as the container's own namespace shows it, else the container's own part of it."""
+    """The cgroup tree, as the container's cgroup namespace shows it: its own part, or without one the machine's.
+
+    So that what /proc/self/cgroup says is found below it: both go by that namespace.
+    """
     kinds = {one["type"] for one in config.get("linux", {}).get("namespaces", ())}
-    if "cgroup" in kinds:
-        try:
-            _mount({**entry, "source": "cgroup"}, parsed, root, "", kind="cgroup2")
-            return
-        except (LabError, OSError):
-            if "user" not in kinds:
-                raise
-    # Without its own namespace a new mount would show the whole machine's tree; in a user namespace without a new
-    # cgroup namespace, the kernel gives none.
+    try:
+        _mount({**entry, "source": "cgroup"}, parsed, root, "", kind="cgroup2")
+        return
+    except (LabError, OSError):
+        if "user" not in kinds:
+            raise
+    # In a user namespace the kernel mounts it only where the cgroup namespace is of that one too: show the same.
     top = mounts.place_of("cgroup2")
     if top is None:
         raise LabError("there is no cgroup v2 tree here", next="leave the mount out")
-    with open("/proc/self/cgroup") as file:
-        own = next(line[3:].strip() for line in file if line.startswith("0::"))
-    shown = {"destination": entry["destination"], "source": top + own}
+    if "cgroup" in kinds:
+        with open("/proc/self/cgroup") as file:
+            top += next(line[3:].strip() for line in file if line.startswith("0::"))
+    shown = {"destination": entry["destination"], "source": top}
     _bind(shown, parsed._replace(flags=parsed.flags | C.MS_BIND | C.MS_REC), root, "/", None)
 
 
@@ -177,7 +196,8 @@ def _copied_up(entry: Mapping[str, Any], parsed: Parsed, root: int) -> None:
         below = os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         name = f"/proc/self/fd/{target}"
         flags = parsed.flags & ~(C.MS_RDONLY | C.MS_BIND | C.MS_REC)
-        attempts.attempt("tmpfs", "mount", "tmpfs", name, "tmpfs", flags, parsed.data or None)
+        data = _as_below(root, entry["destination"], parsed.data)
+        attempts.attempt("tmpfs", "mount", "tmpfs", name, "tmpfs", flags, data or None)
     finally:
         os.close(target)
     above = beneath.find(root, entry["destination"])
