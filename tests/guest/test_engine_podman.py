@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from engine_ground import RUNC, Engine, engine_in, rows
+from engine_ground import RUNC, Engine, engine_in, kept_by, rows
 from runtime_ground import Machine
 
 pytest_plugins = ["guest_ground"]
@@ -256,9 +256,8 @@ def engine(
         yield made
 
 
-@pytest.mark.parametrize(
-    ("engine", "story", "row", "expected"), rows(STORIES, QUICK), indirect=["engine"], scope="module"
-)
+@pytest.mark.parametrize(("story", "row", "expected"), rows(STORIES, QUICK))
+@pytest.mark.parametrize("engine", kept_by(), indirect=True, scope="module")
 def test_podman_does_not_notice(engine: Engine, story: str, row: str, expected: str) -> None:
     """What is seen under runc is seen under labkit-runtime."""
     engine.compare(story, STORIES[story], row, expected)
