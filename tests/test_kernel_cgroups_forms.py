@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import BadInput, NotFound
-from labkit.kernel.cgroups import cpu, events, forms, io, memory, pids, pressure
+from labkit.kernel.cgroups import cpu, events, forms, io, memory, pids, pressure, tree
 
 
 @given(st.sets(st.integers(0, 300)))
@@ -77,3 +77,11 @@ def test_devices_are_named_by_number_or_path(tmp_path: Path) -> None:
         io.device("/dev/null")
     with pytest.raises(NotFound, match="there is no block device"):
         io.device(tmp_path / "nothing")
+
+
+def test_a_cgroup_that_goes_while_it_is_removed_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd takes an empty scope's folder away: between two looks of ours, and that is no error."""
+    looks = iter([True])
+    monkeypatch.setattr(tree.os.path, "isdir", lambda path: next(looks, False))
+    tree.remove(tmp_path / "gone")
+    assert next(looks, None) is None

@@ -144,8 +144,11 @@ def remove(group: Where, *, patience: float = 10.0) -> None:
     """
     if not os.path.isdir(group):
         return
-    # At the top, once: it reaches everything below, and a threaded cgroup refuses it (EOPNOTSUPP).
-    kill(group)
+    try:
+        # At the top, once: it reaches everything below, and a threaded cgroup refuses it (EOPNOTSUPP).
+        kill(group)
+    except NotFound:
+        return  # an empty scope's, systemd takes away at any moment
     try:
         events.wait_for(group, "cgroup.events", lambda now: not now["populated"], patience)
     except NotFound:
@@ -156,7 +159,11 @@ def remove(group: Where, *, patience: float = 10.0) -> None:
 
 
 def _remove_empty(group: str, deadline: float) -> None:
-    for child in sorted([entry.path for entry in os.scandir(group) if entry.is_dir()], reverse=True):
+    try:
+        below = sorted([entry.path for entry in os.scandir(group) if entry.is_dir()], reverse=True)
+    except FileNotFoundError:
+        return
+    for child in below:
         _remove_empty(child, deadline)
     while True:
         try:

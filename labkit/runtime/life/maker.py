@@ -107,13 +107,21 @@ def create(place: Store, identifier: str, options: Options, config: dict[str, An
             if held is not None:
                 held.close()
     except OSError as error:
-        give_back(place, state, config)
+        _undo(place, state, config, warn)
         notes = " ".join(getattr(error, "__notes__", ()))
         raise LabError(f"the container could not be made: {error}", why=notes, status=1) from error
     except BaseException:
-        give_back(place, state, config)
+        _undo(place, state, config, warn)
         raise
     return state
+
+
+def _undo(place: Store, state: State, config: dict[str, Any], warn: Callable[[str], None]) -> None:
+    """give_back, of which only a warning is told: what went wrong before it is what the caller has to hear."""
+    try:
+        give_back(place, state, config)
+    except LabError as error:
+        warn(str(error))
 
 
 def _warn(text: str) -> None:
