@@ -73,6 +73,7 @@ TABLE = [
         Row(peer, r"[-+] cgroup: .*fingerprint-1.*", OWN, where)
         for peer, where in (("crun", "guest"), ("runc", "both"))
     ),
+    Row("runc", r"[-+] mount /sys/fs/cgroup on /sys: \S*/fingerprint-1 .*", OWN, "some"),
     Row("crun", r"[-+] mount /sys/fs/cgroup on /sys: .*", "crun calls the source of the mount cgroup2", "guest"),
 ]
 

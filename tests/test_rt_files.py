@@ -333,6 +333,23 @@ def test_what_the_folder_held_is_copied_up(bundle: Path) -> None:
     assert sorted(os.listdir(folder)) == ["link", "sub"]
 
 
+@pytest.mark.parametrize(
+    ("options", "mode"), [([], 0o711), (["size=1m"], 0o711), (["mode=750"], 0o750), (["tmpcopyup"], 0o711)]
+)
+def test_a_tmpfs_has_the_mode_of_the_folder_below(bundle: Path, options: list[str], mode: int) -> None:
+    """Or the one that it is given; anybody's, as the kernel would have it, only where no folder was."""
+    (bundle / "rootfs/data").mkdir(mode=0o711)
+    entries = [
+        {"destination": where, "type": "tmpfs", "source": "tmpfs", "options": options} for where in ("/data", "/n")
+    ]
+
+    def look() -> list[int]:
+        return [stat.S_IMODE(os.stat(where).st_mode) for where in ("/data", "/n")]
+
+    found = inside(with_mount(*entries), bundle, look)
+    assert found[0] == mode and (options or found[1] == 0o1777)
+
+
 def test_numbers_are_mapped_in_one_mount_alone(bundle: Path) -> None:
     """idmap with mappings of the mount's own: a file of user 1000 is user 5 there, and 1000 on the machine."""
     shown = bundle / "shown"

@@ -85,10 +85,12 @@ def _data(parsed: Parsed, kind: str, config: Mapping[str, Any]) -> str:
 
 
 def _as_below(root: int, where: str, data: str) -> str:
-    """A tmpfs's options, with the mode of the folder that it will cover; an own mode= comes later, and so wins.
+    """A tmpfs's options; where they say no mode, with that of the folder that it will cover.
 
     Without one it is anybody's to write into, wherever it lies.
     """
+    if any(option.startswith("mode=") for option in data.split(",")):
+        return data
     try:
         fd = beneath.find(root, where)
     except OSError:
@@ -169,12 +171,13 @@ def _cgroup(entry: Mapping[str, Any], parsed: Parsed, root: int, config: Mapping
     So that what /proc/self/cgroup says is found below it: both go by that namespace.
     """
     kinds = {one["type"] for one in config.get("linux", {}).get("namespaces", ())}
-    try:
-        _mount({**entry, "source": "cgroup"}, parsed, root, "", kind="cgroup2")
-        return
-    except (LabError, OSError):
-        if "user" not in kinds:
-            raise
+    if "cgroup" in kinds or "user" not in kinds:
+        try:
+            _mount({**entry, "source": "cgroup"}, parsed, root, "", kind="cgroup2")
+            return
+        except (LabError, OSError):
+            if "user" not in kinds:
+                raise
     # In a user namespace the kernel mounts it only where the cgroup namespace is of that one too: show the same.
     top = mounts.place_of("cgroup2")
     if top is None:
@@ -184,6 +187,11 @@ def _cgroup(entry: Mapping[str, Any], parsed: Parsed, root: int, config: Mapping
             top += next(line[3:].strip() for line in file if line.startswith("0::"))
     shown = {"destination": entry["destination"], "source": top}
     _bind(shown, parsed._replace(flags=parsed.flags | C.MS_BIND | C.MS_REC), root, "/", None)
+    fd = beneath.find(root, entry["destination"])
+    try:
+        mounts.set_attributes(fd, propagation=C.MS_PRIVATE)  # the machine's own may be shared
+    finally:
+        os.close(fd)
 
 
 def _copied_up(entry: Mapping[str, Any], parsed: Parsed, root: int) -> None:
