@@ -407,6 +407,43 @@ def order(steps):
 exercise("birth-order").check(order)
 
 # %% [markdown]
+# ### Your own parts, put together
+#
+# Three of these steps you wrote yourself: *limited* in notebook 05, *masked* (the name is set there) and *pivoted* in
+# notebook 04. One after the other, in a process of its own, they are a small container. Each line says whose function
+# it takes.
+
+# %%
+from labkit.kernel.namespaces import KINDS, inode
+from labkit.lessons import Child, mine
+
+limit, rename, pivot = mine("limit"), mine("host-name"), mine("own-root")
+cgroups.enable(cgroups.root(), {"cpu", "memory", "pids"})
+
+
+def small():
+    """The steps, in the order that the kernel allows; then the program, and which namespaces are this process's own."""
+    outside = {kind: inode(kind) for kind in KINDS}
+    inside = os.open("/proc/self/ns", os.O_RDONLY)  # after the pivot there is no /proc to look into
+    limit(cgroups.root(), "by-hand-small", 64 << 20, 1.0, 20, os.getpid())
+    rename("small")
+    pivot(str(bundle / "rootfs"))
+    ask = "echo $(hostname): /lab is $(test -e /lab && echo here || echo not here)"
+    done = subprocess.run(["sh", "-c", ask], capture_output=True, text=True)
+    return done.stdout, [kind for kind in KINDS if os.stat(KINDS[kind].file, dir_fd=inside).st_ino != outside[kind]]
+
+
+with Child("small") as child:
+    said, own = child.do(small)
+    limits = [(cgroups.root() / "by-hand-small" / name).read_text().strip() for name in ("memory.max", "pids.max")]
+print(said + f"limits: {' '.join(limits)}\nits own: {' '.join(own)}")
+cgroups.remove(cgroups.root() / "by-hand-small")
+
+# %% [markdown]
+# It has a name, a root and a budget. What it has not is the rest of the film: four more namespaces, `/proc` and `/dev`,
+# closed descriptors, fewer capabilities, a filter. A runtime is that list, each line done without a gap.
+
+# %% [markdown]
 # ## 5 · A hook gives it its network (6 minutes, optional)
 #
 # **Who gives a container its network?** Not the runtime: it makes a network namespace, turns its loopback on, and
