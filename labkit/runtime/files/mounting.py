@@ -198,13 +198,13 @@ def _copied_up(entry: Mapping[str, Any], parsed: Parsed, root: int) -> None:
     """A tmpfs that begins with what the folder below held (tmpcopyup)."""
     from labkit.runtime.files import copyup
 
+    data = _as_below(root, entry["destination"], parsed.data)  # before it is made
     target = beneath.make(root, entry["destination"], folder=True)
     try:
         _may_lie_there(root, target, "tmpfs", None)
         below = os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         name = f"/proc/self/fd/{target}"
         flags = parsed.flags & ~(C.MS_RDONLY | C.MS_BIND | C.MS_REC)
-        data = _as_below(root, entry["destination"], parsed.data)
         attempts.attempt("tmpfs", "mount", "tmpfs", name, "tmpfs", flags, data or None)
     finally:
         os.close(target)
