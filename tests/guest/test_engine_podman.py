@@ -102,6 +102,7 @@ o read-only Read-only file system
 x touch /new
 o tmpfs rw,
 grep " /t " /proc/self/mounts
+ls -ld /t /run /tmp /var/tmp | cut -d" " -f1
 o volume Read-only file system
 x cat /v/file
 x touch /v/new
