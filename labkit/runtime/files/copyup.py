@@ -25,8 +25,7 @@ def copy(folder: int, to: str) -> None:
             _copy_owned(source, target)
             continue
         _own(source, target)
-    shutil.copystat(start, to)
-    _own(start, to)
+    _own(start, to)  # and its mode is the mount's: of the folder below, or as mode= says
 
 
 def _copy_owned(source: str, target: str) -> str:
