@@ -44,10 +44,10 @@ VERBS = {
     "lab": ("labkit.lab.lab_command:main", "start and stop the lab (what `make lab` calls)"),
 }
 
-# What an ordinary user does as root of a user namespace, and what moves there.
+# What an ordinary user does as root of a user namespace, and what moves there.  Images alone, before they are
+# unpacked, are that user's own files.
 ENTER = "labkit.runtime.rootless:enter"
-OF_CONTAINERS = {"run", "ps", "exec", "stats", "logs", "stop", "rm", "reset", "pull", "build", "images", "history",
-                 "rmi", "prune"}  # fmt: skip
+OF_CONTAINERS = {"run", "ps", "exec", "stats", "logs", "stop", "rm", "reset", "build", "rmi", "prune"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
