@@ -33,7 +33,8 @@ def name(pid: int | None = None) -> str:
 
 def ground() -> Path:
     """The nearest folder at or above paths.data() that exists: where the lab's disk space is."""
-    return next(path for path in (paths.data(), *paths.data().parents) if path.is_dir())
+    # os.path's: False too for what this user may not look at.
+    return next(path for path in (paths.data(), *paths.data().parents) if os.path.isdir(path))
 
 
 def cgroup_parents() -> list[Path]:

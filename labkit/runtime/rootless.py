@@ -30,6 +30,7 @@ from labkit.runtime.life import mapping
 OWNER = "user-namespace"  # its ledger: the holder ends with `labkit reset`
 KINDS = (("user", C.CLONE_NEWUSER), ("mnt", C.CLONE_NEWNS))  # the rights in the second come with the first
 TITLE = "labkit-holder"
+Numbers = list[dict[str, int]]  # uidMappings, or gidMappings
 
 
 def enter() -> None:
@@ -47,6 +48,7 @@ def enter() -> None:
 
 def _holder() -> int:
     """The process that holds the namespaces; made if there is none. Raises Refused, LabError."""
+    users, groups = (numbers(Path(f"/etc/{file}"), own) for file, own in _own())
     folder = paths.run()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,12 +63,11 @@ def _holder() -> int:
             if process.is_alive(pid, start):
                 return pid
         ledger.release_all()
-        return _hold(ledger)
+        return _hold(ledger, users, groups)
 
 
-def _hold(ledger: Ledger) -> int:
+def _hold(ledger: Ledger, users: Numbers, groups: Numbers) -> int:
     """Start the process that sleeps in new namespaces, with the user's numbers. Raises Refused, LabError."""
-    users, groups = (numbers(Path(f"/etc/{file}"), own) for file, own in _own())
     ready, made = os.pipe()
     go, mapped = os.pipe()
     pid = os.fork()
@@ -113,7 +114,7 @@ def _own() -> tuple[tuple[str, int], tuple[str, int]]:
     return ("subuid", os.geteuid()), ("subgid", os.getegid())
 
 
-def numbers(file: Path, own: int) -> list[dict[str, int]]:
+def numbers(file: Path, own: int) -> Numbers:
     """The mapping: 0 is this user (or group), from 1 on those that `file` gives the user. Raises Refused for none."""
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
@@ -127,7 +128,8 @@ def numbers(file: Path, own: int) -> list[dict[str, int]]:
             inside = last["containerID"] + last["size"]
             lines.append({"containerID": inside, "hostID": int(start), "size": int(count)})
     if len(lines) == 1:
-        raise Refused("containers need root, or numbers of one's own", why=f"{file} gives {name or 'this user'} none",
+        raise Refused("containers need root, or numbers of one's own",
+                      why=f"{file} gives {name or 'this user'} none, and this is user {os.geteuid()}",
                       next=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name or 'NAME'}",
                       )  # fmt: skip
     return lines
