@@ -189,5 +189,5 @@ def test_without_numbers_of_ones_own_it_is_refused(learner: Learner) -> None:
     words = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups", sys.executable, "-m", "labkit", "ps"]
     environment = {**learner.environment, "XDG_RUNTIME_DIR": "/var/tmp/rootless-nobody", "HOME": "/nonexistent"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
-    shutil.rmtree("/var/tmp/rootless-nobody")
     assert done.returncode == 125 and "usermod --add-subuids" in done.stderr
+    assert not Path("/var/tmp/rootless-nobody").exists()
