@@ -20,15 +20,13 @@ import sys
 from pathlib import Path
 
 from labkit import paths
-from labkit.errors import Refused
-from labkit.kernel import constants as C
-from labkit.kernel import process
+from labkit.errors import Refused, explain
+from labkit.kernel import namespaces, process
 from labkit.kernel.ledger import Ledger
-from labkit.kernel.syscalls import call
 from labkit.runtime.life import mapping
 
 OWNER = "user-namespace"  # its ledger: the holder ends with `labkit reset`
-KINDS = (("user", C.CLONE_NEWUSER), ("mnt", C.CLONE_NEWNS))  # the rights in the second come with the first
+KINDS = ["user", "mnt"]
 TITLE = "labkit-holder"
 Numbers = list[dict[str, int]]  # uidMappings, or gidMappings
 
@@ -37,10 +35,11 @@ def enter() -> None:
     """Run this command line again, as root of the user's own namespace. Raises Refused, LabError."""
     here = os.getcwd()
     pid = _holder()
-    files = [(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), flag) for name, flag in KINDS]
     environment = {**os.environ, "LABKIT_DATA": str(paths.data()), "LABKIT_RUN": str(paths.run())}
-    for fd, flag in files:
-        call("setns", fd, flag)
+    try:
+        namespaces.join(pid, KINDS)
+    except OSError as error:
+        explain(error, f"cannot enter the namespaces that process {pid} holds", why=_notes(error), next="labkit reset")
     os.chdir(here)  # a mount namespace is entered at its root
     # As a new program, this process's files in /proc are the namespace's root's, and no longer the machine's.
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -75,7 +74,7 @@ def _hold(ledger: Ledger, users: Numbers, groups: Numbers) -> int:
         try:
             os.close(mapped)
             os.setsid()
-            call("unshare", C.CLONE_NEWUSER | C.CLONE_NEWNS)
+            namespaces.leave(KINDS)
             os.write(made, b"\0")
             if not os.read(go, 1):  # the mappings are written by whoever has the rights outside
                 os._exit(1)
@@ -86,7 +85,7 @@ def _hold(ledger: Ledger, users: Numbers, groups: Numbers) -> int:
             os.chdir("/")
             os.execvp("sleep", [TITLE, "infinity"])
         except BaseException as error:
-            os.write(made, str(error).encode())
+            os.write(made, f"{error}. {_notes(error)}".encode())
         finally:
             os._exit(1)
     os.close(made)
@@ -108,6 +107,11 @@ def _hold(ledger: Ledger, users: Numbers, groups: Numbers) -> int:
     finally:
         os.close(mapped)
     return pid
+
+
+def _notes(error: BaseException) -> str:
+    """Which of the kernel's conditions was not met (labkit.kernel.causes)."""
+    return " ".join(getattr(error, "__notes__", ()))
 
 
 def _own() -> tuple[tuple[str, int], tuple[str, int]]:

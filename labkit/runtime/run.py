@@ -258,7 +258,7 @@ def give_back(ledger: Ledger, *, keep: bool) -> None:
             groups.append(str(entry.fields["path"]))
     with state.locked():
         container.release_cgroup_parent()
-    for group in groups:
+    for group in groups:  # of an ordinary user's, the folder above is the runtime's
         cgroupfs.leave(os.path.dirname(group))
 
 

@@ -36,6 +36,7 @@ class Wiring(NamedTuple):
     address: str = ""
     address6: str = ""
     other: dict[str, Any] | None = None  # the state of the container whose network is shared
+    warning: str = ""  # what somebody who asked for nothing may miss
 
     @property
     def path(self) -> str:
@@ -53,8 +54,8 @@ def understand(
 ) -> Wiring:
     """Raises BadInput for options that do not go together, NotFound for a network or container that is not there."""
     mode, _, name = network.partition(":")
+    asked = {"--publish": published, "--network-alias": aliases, "--ip": address, "--ip6": address6}
     if mode in ALONE and bool(name) == (mode == "container"):
-        asked = {"--publish": published, "--network-alias": aliases, "--ip": address, "--ip6": address6}
         for option, given in asked.items():
             if given:
                 raise BadInput(f"{option} needs --network bridge, or a network of your own", why=ALONE[mode])
@@ -67,7 +68,7 @@ def understand(
             )
         return Wiring(mode, other=found)
     if namespaces.nested():
-        return _of_a_user(network, published)
+        return _of_a_user(network, [option for option, given in asked.items() if given])
     if mode == "cni":
         return _of_cni(name, {"--network-alias": aliases, "--ip": address, "--ip6": address6})
     if network in ("bridge", "default", DEFAULT):
@@ -89,15 +90,15 @@ def understand(
     return Wiring("network", here.name, aliases, address, address6)
 
 
-def _of_a_user(network: str, published: bool) -> Wiring:
+def _of_a_user(network: str, asked: Sequence[str]) -> Wiring:
     """An ordinary user's container: alone, where root's would be on the default network. Raises Refused."""
     why = "bridges, and the rules that lead to them, are the machine's, and this user is root of a user namespace"
     own = "--network host: what the program listens on is the machine's port"
-    if published:
-        raise Refused("--publish needs root", why=why, next=own)
     if network not in ("bridge", "default", DEFAULT):
-        raise Refused(f"--network {network} needs root", why=why, next=own)
-    return Wiring("none")
+        asked = [f"--network {network}", *asked]
+    if asked:
+        raise Refused(f"{asked[0]} needs root", why=why, next=own)
+    return Wiring("none", warning=f"it is on no network: {why}; {own}")
 
 
 def _of_cni(name: str, asked: dict[str, Any]) -> Wiring:
@@ -117,6 +118,8 @@ def connect(
     Writes address and network into `note`, and the files by which the container finds names.
     """
     etc, hostname = one.folder / "etc", one.config["hostname"]
+    if wiring.warning:
+        one.warnings.append(wiring.warning)
     if wiring.mode == "container":
         for name in ("hostname", "hosts", "resolv.conf"):
             (etc / name).write_text((state.folder(str((wiring.other or {})["id"])) / "etc" / name).read_text())

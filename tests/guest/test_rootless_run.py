@@ -115,7 +115,11 @@ def test_layers_are_copied_on_write(learner: Learner) -> None:
 
 def test_networks_are_none_and_the_machines(learner: Learner) -> None:
     """By default alone with a loopback; --network host is the machine's; what needs root is refused with the reason."""
-    assert learner.said("run", "--rm", IMAGE, "ls", "/sys/class/net") == "lo\n"
+    alone = learner("run", "--rm", IMAGE, "ls", "/sys/class/net")
+    assert alone.stdout == "lo\n" and "it is on no network" in alone.stderr
+    assert learner("run", "--rm", "--network", "none", IMAGE, "true").stderr == ""
+    refused = learner("run", "--rm", "--ip", "172.30.0.9", IMAGE, "true")
+    assert refused.returncode != 0 and "--ip needs root" in refused.stderr
     assert "lo" in learner.said("run", "--rm", "--network", "host", IMAGE, "ls", "/sys/class/net")
     refused = learner("run", "--rm", "--publish", "8080:80", IMAGE, "true")
     assert refused.returncode != 0 and "--publish needs root" in refused.stderr and "--network host" in refused.stderr

@@ -1,7 +1,8 @@
 """Floor 3: the container's cgroup, made by this runtime itself: folders in the cgroup2 tree.
 
-Owns: where linux.cgroupsPath lies, handing controllers down to it, writing limits, standing still, killing
-and giving back.  The systemd driver asks the service manager for the same.
+Owns: where linux.cgroupsPath lies, handing controllers down to it (from the top, or from what was delegated to an
+ordinary user), writing limits, standing still, killing and giving back.  The systemd driver asks the service
+manager for the same.
 
 On a machine that mounts its controllers as version 1, the tree is there without controllers: containers
 without limits have their cgroup, and a limit is refused in words.
