@@ -26,7 +26,7 @@ INCLUDED = (
     *("linux/sched.h", "linux/mount.h", "linux/fs.h", "linux/openat2.h", "linux/prctl.h", "linux/capability.h"),
     *("linux/seccomp.h", "linux/landlock.h", "linux/close_range.h", "linux/fcntl.h", "asm/fcntl.h", "asm/ioctls.h"),
     *("linux/securebits.h", "linux/perf_event.h", "linux/bpf.h", "linux/signal.h", "linux/audit.h", "linux/ioprio.h"),
-    *("linux/personality.h", "linux/magic.h", "linux/keyctl.h", "linux/sockios.h"),
+    *("linux/personality.h", "linux/magic.h", "linux/keyctl.h", "linux/sockios.h", "asm/resource.h"),
 )
 
 # Names that the kit gives and the headers spell differently, or that the headers keep in an enum.

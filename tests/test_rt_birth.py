@@ -53,7 +53,7 @@ CALLS = [
     "execve",
     "rmdir",
     "dup2",
-    "setrlimit",
+    "prlimit64",
 ]
 
 

@@ -32,6 +32,7 @@ SYSCALLS = {
     "keyctl": (250, 219),
     "getcwd": (79, 17),
     "pidfd_getfd": (438, 438),
+    "prlimit64": (302, 261),
     "sched_setattr": (314, 274),
     "sched_getattr": (315, 275),
     "ioprio_set": (251, 30),
@@ -259,3 +260,21 @@ SOCK_DGRAM = 2
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
+
+# include/uapi/asm-generic/resource.h; the same on both architectures.
+RLIMIT_CPU = 0
+RLIMIT_FSIZE = 1
+RLIMIT_DATA = 2
+RLIMIT_STACK = 3
+RLIMIT_CORE = 4
+RLIMIT_RSS = 5
+RLIMIT_NPROC = 6
+RLIMIT_NOFILE = 7
+RLIMIT_MEMLOCK = 8
+RLIMIT_AS = 9
+RLIMIT_LOCKS = 10
+RLIMIT_SIGPENDING = 11
+RLIMIT_MSGQUEUE = 12
+RLIMIT_NICE = 13
+RLIMIT_RTPRIO = 14
+RLIMIT_RTTIME = 15

@@ -24,7 +24,8 @@ FLAGS = {
     ("close_range", 2): "CLOSE_RANGE_",
     ("seccomp", 1): "SECCOMP_FILTER_FLAG_",
 }
-COMMANDS = {("fsconfig", 1): "FSCONFIG_", ("prctl", 0): "PR_", ("seccomp", 0): "SECCOMP_SET_MODE_"}
+COMMANDS = {("fsconfig", 1): "FSCONFIG_", ("prctl", 0): "PR_", ("seccomp", 0): "SECCOMP_SET_MODE_",
+            ("prlimit64", 1): "RLIMIT_"}  # fmt: skip
 FOLDERS = {("move_mount", 0), ("move_mount", 2), ("mount_setattr", 0), ("openat2", 0), ("open_tree", 0), ("mknodat", 0)}
 AT_FDCWD = -100
 # Arguments of prctl, not commands of it.

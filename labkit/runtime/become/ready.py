@@ -9,10 +9,8 @@ Read: the OCI runtime specification, config.md, "Process"; getrlimit(2); capabil
 
 from __future__ import annotations
 
-import resource
-
 from labkit.errors import BadInput, Refused
-from labkit.kernel import capabilities
+from labkit.kernel import capabilities, limits
 from labkit.lean import TYPE_CHECKING, Record
 
 if TYPE_CHECKING:
@@ -20,11 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
-UNLIMITED = 2**64 - 1  # RLIM_INFINITY, which Python's resource module writes as -1
 
 
 class Limit(Record):
-    """One resource limit as setrlimit(2) takes it."""
+    """One resource limit as prlimit64(2) takes it; `limits.UNLIMITED` is none."""
 
     name: str
     number: int
@@ -125,13 +122,10 @@ def _encoded(text: str, place: str) -> None:
 
 
 def _limit(one: Mapping[str, Any]) -> Limit:
-    number = getattr(resource, one["type"], None)
+    number = limits.NUMBERS.get(one["type"])
     if number is None:
         raise BadInput(f"process.rlimits: Linux has no {one['type']}", next="man 2 getrlimit lists them", status=1)
-    soft, hard = (-1 if one[side] == UNLIMITED else one[side] for side in ("soft", "hard"))
-    if max(soft, hard) >= 2**63:
-        raise BadInput(f"process.rlimits: {one['type']} is too large", next=f"{UNLIMITED} is unlimited", status=1)
-    return Limit(one["type"], number, soft, hard)
+    return Limit(one["type"], number, one["soft"], one["hard"])
 
 
 def _sets(given: Mapping[str, list[str]], highest: int) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ Owns: `early`, what is written below the machine's own /proc, before the pivot t
 reach (in the container's, somebody could have put another file there: CVE-2025-52881), and
 `settle`, what is set by system calls.
 
-Read: proc_pid_oom_score_adj(5), setrlimit(2), session-keyring(7), sched(7), personality(2); apparmor's and SELinux's
+Read: proc_pid_oom_score_adj(5), prlimit(2), session-keyring(7), sched(7), personality(2); apparmor's and SELinux's
 files in proc_pid_attr(5).
 """
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 
 from labkit.errors import Refused
 from labkit.kernel import constants as C
+from labkit.kernel import limits
 from labkit.kernel.syscalls import call
 from labkit.lean import TYPE_CHECKING
 from labkit.runtime.become.ready import Ready
@@ -72,8 +72,8 @@ def settle(ready: Ready) -> None:
     os.umask(wanted.get("user", {}).get("umask", 0o022))
     for limit in ready.limits:
         try:
-            resource.setrlimit(limit.number, (limit.soft, limit.hard))
-        except (OSError, ValueError) as error:
+            limits.put(0, limit.number, limit.soft, limit.hard)
+        except OSError as error:
             _fail(error, "process.rlimits", f"cannot set {limit.name} to {limit.soft} and {limit.hard}",
                   "raising a hard limit needs CAP_SYS_RESOURCE, and RLIMIT_NOFILE ends at fs.nr_open")  # fmt: skip
     if scheduler := wanted.get("scheduler"):
@@ -113,11 +113,11 @@ def from_outside(ready: Ready, pid: int | str) -> None:
             pass
     pid = 0 if pid == "self" else int(pid)
     for limit in ready.limits:
-        soft, hard = resource.prlimit(pid, limit.number)
-        if hard != -1 and (limit.hard == -1 or limit.hard > hard):
+        soft, hard = limits.get(pid, limit.number)
+        if limit.hard > hard:
             try:
-                resource.prlimit(pid, limit.number, (soft, limit.hard))
-            except (OSError, ValueError):
+                limits.put(pid, limit.number, soft, limit.hard)
+            except OSError:
                 return
 
 
