@@ -1,9 +1,10 @@
 """Ground floor: what starts fast: a few things of the standard library without what they drag along.
 
-Owns: `Record` (typing.NamedTuple), `signal` (the C half of the module of that name), TYPE_CHECKING and StrPath.
+Owns: `Record` (typing.NamedTuple), `signal` (the C half of the module of that name), `contents` (open and read, without
+buffer and decoder), TYPE_CHECKING and StrPath.
 A container's start is measured in milliseconds; typing, enum, re, pathlib and what they import take twenty of them.
 What runs before a container's program takes these instead, and everything else the library's own.  JSON is in
-`leanjson`.
+`leanjson`, ctypes in `leanctypes`.
 
 Nothing here behaves otherwise than the original, and tests compare the two.  A type checker sees the originals.
 
@@ -16,6 +17,19 @@ import os
 
 StrPath = str | os.PathLike[str]
 TYPE_CHECKING = False  # true to a type checker, as typing's own
+
+
+def contents(path: StrPath) -> bytes:
+    """The bytes of a small file, as /proc, /sys and a container's state are made of. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
 
 if TYPE_CHECKING:
     import signal
@@ -63,4 +77,4 @@ else:
             return (tuple(self),)
 
 
-__all__ = ["TYPE_CHECKING", "Record", "StrPath", "signal"]
+__all__ = ["TYPE_CHECKING", "Record", "StrPath", "contents", "signal"]

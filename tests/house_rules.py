@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 # Which part of labkit may import which, beside itself.  A part that is not here is refused.
-GROUND = {"errors", "lean", "leanjson", "paths"}
+GROUND = {"errors", "lean", "leanctypes", "leanjson", "paths"}
 KERNEL = GROUND | {"kernel"}
 MIDDLE = KERNEL | {"image", "storage", "network"}
 RUNTIME = MIDDLE | {"observe", "runtime"}
@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "": set(),
     "errors": {"lean"},
     "lean": set(),
+    "leanctypes": {"lean"},
     "leanjson": {"lean"},
     "paths": set(),
     "kernel": GROUND,
@@ -35,6 +36,7 @@ FLOOR = {
     "": ("labkit: ",),
     "errors": ("Ground floor: ",),
     "lean": ("Ground floor: ",),
+    "leanctypes": ("Ground floor: ",),
     "leanjson": ("Ground floor: ",),
     "paths": ("Ground floor: ",),
     "kernel": ("Floor 1: ",),

@@ -1,20 +1,23 @@
-"""What starts fast behaves as the library's own: typing.NamedTuple, json, signal."""
+"""What starts fast behaves as the library's own: typing.NamedTuple, json, signal, ctypes."""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from labkit import lean, leanjson
+from labkit import lean, leanctypes, leanjson
 
 
 class Ours(lean.Record):
@@ -125,11 +128,60 @@ def test_signals_have_their_numbers() -> None:
         assert getattr(lean.signal, one.name) == one.value
 
 
-HEAVY = {"typing", "enum", "re", "pathlib", "json", "argparse", "socket", "signal", "contextlib", "functools",
-         "collections", "shutil", "dataclasses", "subprocess", "inspect"}  # fmt: skip
+TYPES = [name for name in leanctypes.__all__ if name.startswith("c_")]
 
 
-@pytest.mark.parametrize("name", ["labkit.lean", "labkit.leanjson"])
+@pytest.mark.parametrize("name", TYPES)
+def test_a_type_is_as_large_as_its_namesake(name: str) -> None:
+    """Size, alignment, and what a value too large becomes."""
+    ours, theirs = getattr(leanctypes, name), getattr(ctypes, name)
+    assert (ctypes.sizeof(ours), ctypes.alignment(ours)) == (ctypes.sizeof(theirs), ctypes.alignment(theirs))
+    if name not in ("c_char", "c_char_p", "c_void_p"):
+        assert [ours(one).value for one in (-1, 2**70 + 5)] == [theirs(one).value for one in (-1, 2**70 + 5)]
+
+
+def test_a_structure_lies_in_memory_as_ctypes_lays_it() -> None:
+    """The same bytes for the same values, with the gaps that alignment makes."""
+
+    def made(kinds: Any) -> bytes:
+        fields = [(name, getattr(kinds, name)) for name in TYPES if name != "c_char_p"]
+        members = {"_fields_": [*fields, ("text", kinds.c_char * 5)]}
+        return bytes(type("Row", (kinds.Structure,), members)(b"x", *range(1, len(fields)), b"abc"))
+
+    assert made(leanctypes) == made(ctypes)
+
+
+@pytest.mark.parametrize("given", [(5,), (b"abc",), (b"abc", 3), (b"abc", 9)])
+def test_a_buffer_is_the_one_of_ctypes(given: tuple[Any, ...]) -> None:
+    """Of a size, of a text with its zero, of a text in a given room."""
+    assert leanctypes.create_string_buffer(*given).raw == ctypes.create_string_buffer(*given).raw
+
+
+def test_a_call_of_this_process_tells_its_errno() -> None:
+    """The one library that it opens: what a function gives, and why one failed."""
+    library = leanctypes.PyDLL(None, use_errno=True)
+    assert library.getpid() == os.getpid()
+    leanctypes.set_errno(0)
+    assert library.close(-1) == -1 and leanctypes.get_errno() == 9  # EBADF
+    with pytest.raises(AttributeError):
+        _ = library.no_such_function
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 200_001])
+def test_contents_are_the_whole_file(tmp_path: Path, size: int) -> None:
+    """However many reads it takes; also where a file of /proc says that it is empty."""
+    (tmp_path / "file").write_bytes(b"x" * size)
+    assert lean.contents(tmp_path / "file") == b"x" * size
+    assert lean.contents("/proc/self/cmdline") == Path("/proc/self/cmdline").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        lean.contents(tmp_path / "none")
+
+
+HEAVY = {"ctypes", "types", "typing", "enum", "re", "pathlib", "json", "argparse", "socket", "signal", "contextlib",
+         "functools", "collections", "shutil", "dataclasses", "subprocess", "inspect"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["labkit.lean", "labkit.leanctypes", "labkit.leanjson"])
 def test_it_imports_nothing_heavy(name: str) -> None:
     """None of what it is there to spare."""
     code = f"import {name}, sys; print(*sys.modules)"

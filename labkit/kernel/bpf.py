@@ -10,12 +10,12 @@ Read: bpf(2); Documentation/bpf/standardization/instruction-set.rst; include/uap
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 
 from labkit import errors
+from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
 from labkit.lean import TYPE_CHECKING, Record

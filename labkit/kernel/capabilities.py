@@ -8,8 +8,7 @@ Read: capabilities(7), capget(2), include/uapi/linux/capability.h.
 
 from __future__ import annotations
 
-import ctypes
-
+from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
 from labkit.lean import TYPE_CHECKING
@@ -31,7 +30,7 @@ NUMBERS = {f"CAP_{name}": number for number, name in enumerate(NAMES)}
 class Header(ctypes.Structure):
     """struct __user_cap_header_struct."""
 
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int32)]
 
 
 class Data(ctypes.Structure):

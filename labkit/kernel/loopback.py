@@ -8,9 +8,9 @@ Read: netdevice(7) on SIOCGIFFLAGS and SIOCSIFFLAGS, network_namespaces(7).
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
 

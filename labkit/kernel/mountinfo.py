@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from labkit.kernel import constants as C
-from labkit.lean import TYPE_CHECKING, Record
+from labkit.lean import TYPE_CHECKING, Record, contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +55,7 @@ def unescape(text: str) -> str:
 
 def lines(pid: int | str = "self") -> list[str]:
     """The lines of a process's mountinfo; only a line feed ends one, whatever else a path holds."""
-    with open(f"/proc/{pid}/mountinfo", "rb") as file:
-        return os.fsdecode(file.read()).removesuffix("\n").split("\n")
+    return os.fsdecode(contents(f"/proc/{pid}/mountinfo")).removesuffix("\n").split("\n")
 
 
 def table(pid: int | str = "self") -> dict[int, Mount]:

@@ -8,9 +8,9 @@ Read: mount(2), mount_namespaces(7), pivot_root(2), fsopen(2), proc_pid_mountinf
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel import mountinfo
 from labkit.kernel.attempts import attempt, noted

@@ -8,13 +8,13 @@ Read: proc_pid_stat(5), prctl(2), pidfd_open(2).
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 
+from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
-from labkit.lean import TYPE_CHECKING, signal
+from labkit.lean import TYPE_CHECKING, contents, signal
 
 if TYPE_CHECKING:
     pass
@@ -39,8 +39,7 @@ def parent(pid: int) -> int | None:
 
 def _stat(pid: int | str) -> list[str] | None:
     try:
-        with open(f"/proc/{pid}/stat", errors="replace") as file:
-            text = file.read()
+        text = contents(f"/proc/{pid}/stat").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in field 2 may hold spaces and brackets: only the last bracket ends it.
@@ -109,6 +108,5 @@ def set_title(title: str) -> None:
     if len(fields) < 47 or not int(fields[45]):
         return
     start, end = int(fields[45]), int(fields[46])
-    text = title.encode()[: end - start - 1]
-    ctypes.memset(start, 0, end - start)
-    ctypes.memmove(start, text, len(text))
+    room = (ctypes.c_char * (end - start)).from_address(start)
+    room.raw = title.encode()[: end - start - 1].ljust(end - start, b"\0")

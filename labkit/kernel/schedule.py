@@ -8,10 +8,10 @@ Read: sched(7), sched_setattr(2), ioprio_set(2), sched_setaffinity(2).
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Sequence
 
+from labkit import leanctypes as ctypes
 from labkit.errors import BadInput
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call

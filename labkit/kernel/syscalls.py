@@ -10,11 +10,11 @@ Read: syscall(2), intro(2), errno(3).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import time
 
+from labkit import leanctypes as ctypes
 from labkit.errors import Refused
 from labkit.kernel import constants as C
 from labkit.kernel import flagwords
@@ -258,10 +258,8 @@ def describe(name: str, arguments: tuple[Argument, ...]) -> str:
 
 
 def structure(argument: ctypes.Structure | ctypes.Array[ctypes.c_char]) -> str:
-    """{CloneArgs}, and for that one what it is all about: {flags=CLONE_NEWPID}."""
-    if isinstance(argument, CloneArgs):
-        return f"{{flags={flagwords.flags('CLONE_', argument.flags) or '0'}}}"
-    return f"{{{type(argument).__name__}}}"
+    """In its own words, {flags=CLONE_NEWPID}, where its class has some; else the class's name, {OpenHow}."""
+    return f"{{{type(argument).__name__}}}" if type(argument).__str__ is object.__str__ else str(argument)
 
 
 # --- calls whose argument is a structure -------------------------------------------------
@@ -284,6 +282,9 @@ class CloneArgs(ctypes.Structure):
         )
     ]
 
+    def __str__(self) -> str:
+        return f"{{flags={flagwords.flags('CLONE_', self.flags) or '0'}}}"
+
 
 def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """Open `path` below `dirfd` and let the kernel guard the way (RESOLVE_*); return a descriptor.
@@ -305,14 +306,14 @@ def clone3(flags: int, cgroup_fd: int | None = None) -> int:
     if cgroup_fd is not None:
         arguments.flags |= C.CLONE_INTO_CGROUP
         arguments.cgroup = cgroup_fd
-    ctypes.pythonapi.PyOS_BeforeFork()
+    _libc.PyOS_BeforeFork()
     try:
         pid = call("clone3", arguments, ctypes.sizeof(arguments))
     except BaseException:
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        _libc.PyOS_AfterFork_Parent()
         raise
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        _libc.PyOS_AfterFork_Child()
     else:
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        _libc.PyOS_AfterFork_Parent()
     return pid

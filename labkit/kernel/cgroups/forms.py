@@ -12,7 +12,7 @@ import os
 
 from labkit.errors import NotFound
 from labkit.kernel import attempts
-from labkit.lean import StrPath
+from labkit.lean import StrPath, contents
 
 Where = StrPath  # a cgroup's folder
 
@@ -25,8 +25,7 @@ def read(group: Where, name: str) -> str:
     """
     path = f"{os.fspath(group)}/{name}"
     try:
-        with open(path) as file:
-            return file.read().rstrip("\n")
+        return contents(path).decode().rstrip("\n")
     except OSError as error:
         if not os.path.isdir(group):
             raise gone(group, f"cannot read {name}") from error

@@ -16,7 +16,7 @@ from labkit.errors import LabError, NotFound, Refused
 from labkit.kernel import attempts, mounts
 from labkit.kernel.cgroups import events, forms
 from labkit.kernel.cgroups.forms import Where
-from labkit.lean import TYPE_CHECKING
+from labkit.lean import TYPE_CHECKING, contents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,7 @@ def controllers(group: Where) -> list[str]:
 
 
 def _plain(group: Where, name: str) -> str:
-    with open(f"{os.fspath(group)}/{name}") as file:
-        return file.read()
+    return contents(f"{os.fspath(group)}/{name}").decode()
 
 
 def require(needed: set[str], purpose: dict[str, str], where: Where | None = None) -> None:
@@ -142,8 +141,13 @@ def remove(group: Where, *, patience: float = 10.0) -> None:
 
     A cgroup that is gone already is fine.  Raises LabError naming who still sits in it.
     """
-    if not os.path.isdir(group):
+    try:
+        os.rmdir(group)  # an ended container's is empty, and there is nobody to kill
         return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
     try:
         # At the top, once: it reaches everything below, and a threaded cgroup refuses it (EOPNOTSUPP).
         kill(group)

@@ -12,10 +12,10 @@ Read: seccomp_unotify(2); include/uapi/linux/seccomp.h.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import select
 
+from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
 

@@ -10,9 +10,9 @@ Read: seccomp(2); Documentation/userspace-api/seccomp_filter.rst.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 
+from labkit import leanctypes as ctypes
 from labkit.errors import Refused, explain
 from labkit.kernel import constants as C
 from labkit.kernel import syscalls

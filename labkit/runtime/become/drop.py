@@ -13,9 +13,9 @@ for the folder; ptrace(2) on the dumpable attribute.
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from labkit import leanctypes as ctypes
 from labkit.errors import Refused
 from labkit.kernel import capabilities, process
 from labkit.kernel import constants as C

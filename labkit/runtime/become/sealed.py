@@ -97,9 +97,9 @@ def copied() -> int:
 
 def read_only() -> int:
     """The interpreter's file, opened through a read-only mount attached nowhere (Linux 5.12). Raises OSError."""
-    import ctypes
     import struct
 
+    from labkit import leanctypes as ctypes
     from labkit.kernel import constants as C
     from labkit.kernel.syscalls import call
 
