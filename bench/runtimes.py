@@ -76,7 +76,7 @@ def run(ground: Path, rounds: int) -> int:
     commands = starting(ground, environment)
     contestants = [Contestant(name, [*words, "run", "bench"]) for name, words in commands.items()]
     # What any program in Python costs here, in the same minutes: the machine's pace is in both.
-    contestants.append(Contestant("python pass", [os.path.realpath(sys.executable), "-IS", "-c", "pass"]))
+    contestants.append(Contestant("python pass", [program.interpreter(), "-IS", "-c", "pass"]))
     times = race(contestants, rounds, environment)
     show("run /bin/true", times, "ms", 1000)
     warm = warm_starts(commands, rounds, environment)

@@ -15,8 +15,9 @@ from labkit.runtime import program
 
 TREE = Path(__file__).resolve().parents[1]
 # Of the library, what costs a container's start milliseconds and gives it nothing.
-HEAVY = {"typing", "enum", "re", "pathlib", "json", "argparse", "socket", "signal", "contextlib", "functools",
-         "collections", "shutil", "dataclasses", "subprocess", "inspect", "logging"}  # fmt: skip
+HEAVY = {"ctypes", "resource", "types", "typing", "enum", "re", "pathlib", "json", "argparse", "socket", "signal",
+         "contextlib", "functools", "collections", "shutil", "dataclasses", "subprocess", "inspect",
+         "logging"}  # fmt: skip
 
 
 class Copy:
@@ -84,6 +85,22 @@ def test_a_damaged_bundle_is_not_believed(copy: Copy, text: bytes) -> None:
     """A disk that was full, or another Python's."""
     copy.bundle.write_bytes(text)
     assert SAID in copy.asked()
+
+
+def test_the_program_names_an_interpreter_that_can_run_it(copy: Copy) -> None:
+    """Outright: no shim and no link, with ctypes' and json's C halves, and new enough."""
+    path = copy.program.read_text().partition("\n")[0].removeprefix("#!").split()[0]
+    assert path == program.interpreter() == os.path.realpath(path)
+    with open(path, "rb") as file:
+        assert file.read(4) == b"\x7fELF"
+    subprocess.run([path, "-IS", "-c", program.FIT], check=True)
+
+
+def test_without_a_fitting_interpreter_of_the_machines_it_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No /usr/bin/python3, one that fails, or one that is too old."""
+    for one in ("/no/python3", "/bin/false"):
+        monkeypatch.setattr(program, "DISTRIBUTIONS", one)
+        assert program.interpreter() == os.path.realpath(sys.executable)
 
 
 def test_a_start_imports_nothing_heavy() -> None:

@@ -10,8 +10,7 @@ What is not in it is imported as ever, and where no bundle can be written, every
 Read: the library's documentation of marshal and importlib ("Import machinery"); PEP 3147 on __pycache__.
 """
 
-from __future__ import annotations
-
+# No __future__ here, which is a file to be found and read as well: annotations stand in quotes.
 import gc
 import marshal
 import os
@@ -31,7 +30,7 @@ TAG = f"{sys.implementation.cache_tag}-{sys.hexversion:x}"
 LARGEST = 1 << 24  # bytes
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the command line of this process, and end it."""
     gc.disable()  # a container's maker ends before there is anything to collect
     verb = next((word for word in sys.argv[1:] if word.isalpha()), "none")
@@ -106,13 +105,13 @@ class Recorder:
 class Told:
     """A loader that writes down what it has loaded."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: "list[Entry]") -> None:
         self.entries = entries
 
     def create_module(self, spec: object) -> None:
         """The ordinary kind of module."""
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """Run its code; then it is complete."""
         assert module.__file__ is not None
         about = os.stat(module.__file__)
@@ -124,7 +123,7 @@ class Told:
         self.entries.append((module.__name__, package, module.__file__, about.st_mtime_ns, about.st_size, code))
 
 
-def keep(file: str, entries: list[Entry]) -> None:
+def keep(file: str, entries: "list[Entry]") -> None:
     """Write a bundle whole or not at all; where that cannot be, the next start is as slow as this one."""
     draft = f"{file}.{os.getpid()}"
     try:
