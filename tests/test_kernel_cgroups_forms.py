@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,12 @@ def test_devices_are_named_by_number_or_path(tmp_path: Path) -> None:
 
 def test_a_cgroup_that_goes_while_it_is_removed_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd takes an empty scope's folder away: between two looks of ours, and that is no error."""
-    looks = iter([True])
-    monkeypatch.setattr(tree.os.path, "isdir", lambda path: next(looks, False))
+    tries: list[str] = []
+
+    def busy(path: str) -> None:
+        tries.append(os.fspath(path))
+        raise OSError(errno.EBUSY, "somebody is in it still")
+
+    monkeypatch.setattr(tree.os, "rmdir", busy)
     tree.remove(tmp_path / "gone")
-    assert next(looks, None) is None
+    assert tries == [str(tmp_path / "gone")]

@@ -82,13 +82,11 @@ class Container:
             stack=self._show, ready=ready, warn=self.warnings.append, rootless=rootless,
         )  # fmt: skip
         try:
-            made = maker.create(runtime, self.id, options)
+            maker.create(runtime, self.id, options)
         except LabError as error:
             # A runtime's failure is 1; an engine's, which is no program's status, 125 (docker-run(1)).
             error.status = NOT_RUN if error.status == 1 else error.status
             raise
-        made["status"] = "running"
-        runtime.save(made)
         return terminal
 
     def _show(self, target: str) -> None:

@@ -142,9 +142,7 @@ def import_no_more() -> None:
     The powers are still the maker's.  All that is needed has been imported (labkit.runtime.become.ready).
     """
     sys.path.clear()
-    sys.meta_path.clear()
-    sys.path_hooks.clear()
-    sys.path_importer_cache.clear()
+    sys.meta_path.clear()  # without a finder nothing is looked for, wherever (importlib, "The meta path")
 
 
 def ready_for_a_terminal() -> None:

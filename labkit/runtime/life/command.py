@@ -13,7 +13,7 @@ import sys
 
 from labkit import __version__, leanjson
 from labkit.errors import BadInput, LabError
-from labkit.lean import TYPE_CHECKING
+from labkit.lean import TYPE_CHECKING, contents
 from labkit.runtime.life import store, words
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def is_rootless() -> bool:
     """Whether this process is not the machine's root: another user, or root in a user namespace."""
     if os.geteuid():
         return True
-    with open("/proc/self/uid_map") as file:
-        return file.read().split() != ["0", "0", str(2**32 - 1)]
+    return contents("/proc/self/uid_map").split() != [b"0", b"0", b"%d" % (2**32 - 1)]
 
 
 def _create(given: Given, place: store.Store) -> None:
@@ -111,8 +110,7 @@ def _state(given: Given, place: store.Store) -> None:
 
 def _rootfs(place: store.Store, state: store.State) -> str:
     try:
-        with open(place.file(state["id"], store.CONFIG)) as file:
-            config = leanjson.loads(file.read())
+        config = place.config(state["id"])
     except (OSError, ValueError):
         return ""
     return os.path.join(state["bundle"], str(config["root"]["path"]))
@@ -225,7 +223,7 @@ def _events(given: Given, place: store.Store) -> None:
 def _exec(given: Given, place: store.Store) -> int:
     from labkit.runtime.become import sealed
     from labkit.runtime.document import read
-    from labkit.runtime.life import join, verbs
+    from labkit.runtime.life import verbs
 
     # First, while there is nothing to lose: the container's programs run already, and must not get at this one's.
     sealed.seal(sys.orig_argv[1:])
@@ -233,7 +231,7 @@ def _exec(given: Given, place: store.Store) -> int:
     if given.process:
         wanted = read.process(given.process)
     else:
-        wanted = join.config_of(place, given.id)["process"]
+        wanted = place.config(given.id)["process"]
         wanted.update(args=given.command, terminal=given.tty)
         wanted["env"] = [*wanted.get("env", ()), *given.env]
         if given.cwd:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 
-from labkit import leanjson
 from labkit.errors import Refused
 from labkit.kernel import cgroups, process, syscalls
 from labkit.kernel import constants as C
@@ -30,14 +29,6 @@ if TYPE_CHECKING:
     from labkit.runtime.life.store import State
 
 
-def config_of(place: Store, identifier: str) -> dict[str, Any]:
-    """The document that the container was made from."""
-    found: dict[str, Any] = {}
-    with open(place.file(identifier, store.CONFIG)) as file:
-        found = leanjson.loads(file.read())
-    return found
-
-
 def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.Options) -> int:
     """Start the process in the container; its pid, as this process's child.
 
@@ -47,7 +38,7 @@ def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.O
         raise Refused(f"container {state['id']} does not run", why=f"it is {state['status']}", status=1,
                       next=f"labkit-runtime state {state['id']}")  # fmt: skip
     read.check_process(wanted)
-    config = config_of(place, state["id"])
+    config = place.config(state["id"])
     config["process"] = wanted
     for name in ("hooks", "annotations"):  # they are the container's, not each process's
         config.pop(name, None)

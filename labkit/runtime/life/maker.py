@@ -97,10 +97,12 @@ def create(place: Store, identifier: str, options: Options, config: dict[str, An
         place.save(state)
         # As it was understood now: the bundle's may change, and this one is what exec and delete go by.
         store.replace(place.file(identifier, store.CONFIG), leanjson.dumps(config))
+        known = state.copy()
         warnings, held = driver.create(state, config, rootless=options.rootless)
         for warning in warnings:
             warn(warning)
-        place.save(state)
+        if state != known:
+            place.save(state)
         try:
             _make(place, state, config, prepared, options)
         finally:
@@ -212,7 +214,7 @@ def _make(place: Store, state: State, config: dict[str, Any], prepared: Any, opt
     mine.close()
     if options.pid_file:
         store.replace(options.pid_file, str(pid))
-    state["status"] = "created"
+    state["status"] = "created" if options.wait else "running"
     place.save(state)
 
 

@@ -16,7 +16,7 @@ import time
 from labkit import leanjson
 from labkit.errors import BadInput, InUse, NotFound
 from labkit.kernel import process
-from labkit.lean import TYPE_CHECKING, StrPath
+from labkit.lean import TYPE_CHECKING, StrPath, contents
 
 if TYPE_CHECKING:
     from typing import Any
@@ -73,14 +73,18 @@ class Store:
     def load(self, identifier: str) -> State:
         """What is remembered of one; `status` as the kernel has it now. Raises NotFound."""
         try:
-            with open(self.file(identifier, STATE)) as file:
-                state: State = leanjson.loads(file.read())
+            state: State = leanjson.loads(contents(self.file(identifier, STATE)))
         except FileNotFoundError as error:
             if os.path.isdir(self.folder(identifier)):  # killed before it could write anything
                 return {"ociVersion": VERSION, "id": identifier, "status": "stopped", "bundle": "", "annotations": {}}
             raise self.unknown(identifier) from error
         state["status"] = self._status(state)
         return state
+
+    def config(self, identifier: str) -> dict[str, Any]:
+        """The document that the container was made from. Raises OSError, ValueError."""
+        found: dict[str, Any] = leanjson.loads(contents(self.file(identifier, CONFIG)))
+        return found
 
     def unknown(self, identifier: str) -> NotFound:
         """The error for an id that nobody has."""
@@ -159,8 +163,9 @@ class Locked:
 def replace(file: str, text: str) -> None:
     """Write a file whole or not at all."""
     draft = f"{file}.{os.getpid()}"
-    with open(draft, "w") as opened:
-        opened.write(text)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    with open(fd, "wb") as opened:
+        opened.write(text.encode())
     os.rename(draft, file)
 
 

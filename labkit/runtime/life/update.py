@@ -16,7 +16,7 @@ from labkit.lean import TYPE_CHECKING
 from labkit.runtime import cgroup_texts
 from labkit.runtime.document import fields, read
 from labkit.runtime.groups import driver
-from labkit.runtime.life import join, store
+from labkit.runtime.life import store
 
 if TYPE_CHECKING:
     from typing import Any
@@ -96,7 +96,7 @@ def update(place: store.Store, identifier: str, wanted: Resources) -> None:
     with place.locked(identifier) as state:
         if state["status"] == "stopped":
             raise Refused(f"cannot update container {identifier}", why="it has ended", status=1)
-        config = join.config_of(place, identifier)
+        config = place.config(identifier)
         before: Resources = config.setdefault("linux", {}).setdefault("resources", {})
         driver.apply(state, completed(before, wanted), rootless=state.get("rootless", False))
         for part, value in wanted.items():

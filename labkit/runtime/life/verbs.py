@@ -14,7 +14,7 @@ from labkit.errors import BadInput, LabError, NotFound, Refused
 from labkit.kernel import cgroups, process
 from labkit.lean import TYPE_CHECKING, signal
 from labkit.runtime.groups import cgroupfs
-from labkit.runtime.life import hooks, join, maker, store
+from labkit.runtime.life import hooks, maker, store
 from labkit.runtime.life.maker import Options
 from labkit.runtime.life.store import FIFO, Store
 
@@ -46,12 +46,11 @@ def start(place: Store, identifier: str) -> None:
             os.close(fd)
         os.unlink(path)
         state["status"] = "running"
-    after_start(place, identifier, state)
+    after_start(state, place.config(identifier))
 
 
-def after_start(place: Store, identifier: str, state: State) -> None:
+def after_start(state: State, config: dict[str, Any]) -> None:
     """The hooks that follow the start; one that fails ends the container (runtime.md, step 10)."""
-    config = join.config_of(place, identifier)
     try:
         hooks.run(config, "poststart", store.public(state), state["bundle"])
     except LabError:
@@ -127,7 +126,7 @@ def delete(place: Store, identifier: str, *, force: bool = False) -> None:
                 raise Refused(f"cannot delete container {identifier}", why=f"it is {state['status']}", status=1,
                               next=f"labkit-runtime kill {identifier} KILL, or delete --force")  # fmt: skip
             try:
-                config = join.config_of(place, identifier)
+                config = place.config(identifier)
             except (OSError, ValueError):
                 config = {}  # killed before it could be copied
             maker.give_back(place, state, config)
@@ -165,24 +164,24 @@ def run(place: Store, identifier: str, options: Options, *, detach: bool = False
         sized(config["process"])
     with Terminal(terminal and not options.console_socket) as own:
         state = maker.create(place, identifier, options._replace(wait=False, console=own.line), config)
-        state["status"] = "running"
         try:
-            place.save(state)
-            after_start(place, identifier, state)
+            after_start(state, config)
             if detach:
                 return 0
             status = to_the_end(state["pid"], own)
         except BaseException:
             if not detach:
-                maker.give_back(place, state, join.config_of(place, identifier))
+                maker.give_back(place, state, config)
             raise
     if not keep:
-        maker.give_back(place, state, join.config_of(place, identifier))
+        maker.give_back(place, state, config)
     return status
 
 
 def execute(place: Store, identifier: str, wanted: dict[str, Any], options: Options, *, detach: bool = False) -> int:
     """exec; the exit status, or 0 at once with `detach`."""
+    from labkit.runtime.life import join
+
     state = place.load(identifier)
     own = bool(wanted.get("terminal")) and not options.console_socket
     if own and detach:
