@@ -92,15 +92,18 @@ def further(quick: bool) -> None:
     """Programs of their own, which print numbers and aims: builds, looking, networks, cgroups in the lab's machine."""
     rounds = {"bench.runtimes": "9", "bench.builds": "5", "bench.observe": "5", "bench.live": "", "bench.networks": "3",
               "bench.cgroups": "5"}  # fmt: skip
-    for name, few in [*rounds.items(), ("bench.builds in the lab", "3")]:
+    in_the_lab = {"bench.builds": "builds against docker's", "bench.cgroups": "a container's cgroup against crun's",
+                  "bench.runtimes": "runtimes with crun among them"}  # fmt: skip
+    for name, few in [*rounds.items(), ("bench.builds in the lab", "3"), ("bench.runtimes in the lab", "9")]:
         say(f"further: {name}")
         words = [sys.executable]
         name, _, elsewhere = name.partition(" ")
         # Where version 2 has the controllers, and crun and dockerd run.
         if name == "bench.cgroups" or elsewhere:
             if not state.running():
-                what = "builds against docker's" if elsewhere else "a container's cgroup against crun's"
-                print(f"\n{what}: not measured, no lab is running (labkit lab up --variant test)", flush=True)
+                print(
+                    f"\n{in_the_lab[name]}: not measured, no lab is running (labkit lab up --variant test)", flush=True
+                )
                 continue
             words = [
                 str(BIN / "labkit"),

@@ -21,6 +21,7 @@ from pathlib import Path
 from bench import images, machine
 from bench.race import SPARED, Contestant, Times, race, ratio, settle
 from labkit.errors import LabError
+from labkit.image import crane
 from labkit.runtime import container, program
 from labkit.runtime.document import template
 from labkit.runtime.warm import Helper
@@ -54,25 +55,38 @@ def main() -> int:
 
 
 def bundle(ground: Path) -> None:
-    """The kit's busybox, `spec`'s config.json with /bin/true, and the program that engines are given."""
-    images.build(ground / "images", small=True)
-    (ground / "bundle").mkdir()
-    source = f"{ground}/images/busybox:{images.BUSYBOX}"
-    done = subprocess.run(["umoci", "raw", "unpack", "--image", source, f"{ground}/bundle/rootfs"], capture_output=True,
+    """The kit's busybox, bundles with `spec`'s config.json and /bin/true, and the program that engines are given.
+
+    A bundle for each that runs at the same time, since each names a cgroup of its own: without a name, crun takes
+    the place of its caller's, which is the race's.
+    """
+    layout = ground / "images/busybox"
+    try:
+        crane.pull(images.BUSYBOX, layout)  # the lab's own registry, where this is the lab
+        images.rename(layout, images.BUSYBOX)
+    except LabError:
+        images.build(ground / "images", small=True)
+    source = f"{layout}:{images.BUSYBOX}"
+    done = subprocess.run(["umoci", "raw", "unpack", "--image", source, f"{ground}/rootfs"], capture_output=True,
                           text=True)  # fmt: skip
     if done.returncode:
         raise LabError("cannot unpack busybox", why=done.stderr.strip())
     config = template.spec()
     config["process"] |= {"terminal": False, "args": ["/bin/true"]}
     config["ociVersion"] = "1.0.2"  # the peers know no later one
-    (ground / "bundle/config.json").write_text(json.dumps(config))
+    config["root"]["path"] = f"{ground}/rootfs"
+    for number in range(AT_ONCE):
+        place = ground / f"bundle{number}"
+        place.mkdir()
+        config["linux"]["cgroupsPath"] = f"/raced{number}"
+        (place / "config.json").write_text(json.dumps(config))
     program.write(f"{ground}/labkit-runtime")
 
 
 def run(ground: Path, rounds: int) -> int:
     """As process 1 of the machine."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    os.chdir(ground / "bundle")
+    os.chdir(ground / "bundle0")
     commands = starting(ground, environment)
     contestants = [Contestant(name, [*words, "run", "bench"]) for name, words in commands.items()]
     # What any program in Python costs here, in the same minutes: the machine's pace is in both.
@@ -139,10 +153,10 @@ def at_once(commands: dict[str, list[str]], rounds: int, environment: dict[str, 
     for _ in range(rounds):
         for name, words in commands.items():
             began = time.perf_counter()
-            many = [
-                subprocess.Popen([*words, "run", f"b{number}"], env=environment, stdin=subprocess.DEVNULL)
-                for number in range(AT_ONCE)
-            ]
+            many = []
+            for number in range(AT_ONCE):
+                one = [*words, "run", "--bundle", f"../bundle{number}", f"b{number}"]
+                many.append(subprocess.Popen(one, env=environment, stdin=subprocess.DEVNULL))
             if failed := [one.returncode for one in many if one.wait()]:
                 raise LabError(f"{name}: {len(failed)} of {AT_ONCE} failed")
             times[name].append(time.perf_counter() - began)
@@ -168,7 +182,7 @@ def engines(ground: Path, commands: dict[str, list[str]]) -> list[Contestant]:
     limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit", "0"]
     return [
         Contestant(name, [*podman, "--runtime", words[0], "run", "--rm", "--network", "none", *limits, "--rootfs",
-                          f"{ground}/bundle/rootfs", "/bin/true"])
+                          f"{ground}/rootfs", "/bin/true"])
         for name, words in commands.items()
     ]  # fmt: skip
 

@@ -16,19 +16,19 @@ import subprocess
 import sys
 import sysconfig
 
-TEXT = """\
-#!{interpreter} -ISXno_debug_ranges
+OPTIONS = "-ISXno_debug_ranges"
+PATHS = """\
 import sys
-from _frozen_importlib_external import SourceFileLoader
 sys.path += [{tree!r}, {packages!r}]
 sys.pycache_prefix = {cache!r}
+"""
+ENTRY = """\
+from _frozen_importlib_external import SourceFileLoader
 entry = type(sys)("labkit.runtime.entry")
 entry.__file__ = {tree!r} + "/labkit/runtime/entry.py"
 SourceFileLoader(entry.__name__, entry.__file__).exec_module(entry)
 entry.main()
 """
-
-
 # The distribution's is one file without libraries of its own, built with a profile: it is there in four fifths of the
 # time of one that was compiled on the spot (`make bench` shows what the bare interpreter takes).
 DISTRIBUTIONS = "/usr/bin/python3"
@@ -44,17 +44,21 @@ def interpreter() -> str:
     return os.path.realpath(DISTRIBUTIONS if fit else sys.executable)
 
 
+def code(then: str = ENTRY, tree: str = "") -> str:
+    """Python that knows the kit in `tree` ("": where it is now) and this environment's packages, and goes on so."""
+    tree = tree or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    packages = sysconfig.get_paths()["purelib"]
+    return (PATHS + then).format(tree=tree, packages=packages, cache=sys.pycache_prefix)
+
+
 def write(path: str, tree: str = "") -> None:
-    """Write the program there, for the fastest interpreter, this environment, and the kit in `tree`. Raises OSError.
+    """Write the program there, for the fastest interpreter and the kit in `tree`. Raises OSError.
 
     tree -- where the kit will be; "": where it is now
     """
-    tree = tree or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    text = TEXT.format(interpreter=interpreter(), tree=tree, cache=sys.pycache_prefix,
-                       packages=sysconfig.get_paths()["purelib"])  # fmt: skip
     draft = f"{path}.{os.getpid()}"
     with open(draft, "w") as file:
-        file.write(text)
+        file.write(f"#!{interpreter()} {OPTIONS}\n{code(tree=tree)}")
     os.chmod(draft, 0o755)
     os.rename(draft, path)
 

@@ -1,8 +1,7 @@
 """Floor 3: warm starts: `labkit-runtime` from Python without a new interpreter for each container.
 
-Owns: a helper process, single-threaded, with all of the runtime imported and nothing else; it forks once for each
-command, and the fork is the command: its words, its folder, its streams, its exit status.  A notebook's process,
-which has a dozen threads, cannot fork into a runtime itself (labkit.kernel.syscalls).
+Owns: the asking side: starting the helper (labkit.runtime.warm_process), handing it a command, waiting for its status.
+A notebook's process, which has a dozen threads, cannot fork into a runtime itself (labkit.kernel.syscalls).
 
     with warm.Helper() as helper:
         status = helper("run", "one", cwd=bundle)
@@ -12,25 +11,16 @@ Read: fork(2); unix(7) on SCM_RIGHTS and SOCK_SEQPACKET.
 
 from __future__ import annotations
 
-import gc
-import importlib
 import json
 import os
-import select
 import socket
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
 
 from labkit.errors import LabError
+from labkit.runtime import program
 
-LONGEST = 1 << 17  # bytes of one request
-STREAMS = 4  # standard input, output, error, and the answer
-# What the verbs import when they are first asked is imported once, before.
-MODULES = ("runtime.life.command", "runtime.life.verbs", "runtime.life.update", "runtime.life.events",
-           "runtime.become.compiled", "kernel.cgroups.devices", "kernel.seccomp.compiler",
-           "kernel.seccomp.load")  # fmt: skip
+MAIN = "from labkit.runtime.warm_process import main\nmain()\n"
 
 
 class Helper:
@@ -38,7 +28,8 @@ class Helper:
 
     def __init__(self) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        words = [sys.executable, "-m", "labkit.runtime.warm", str(theirs.fileno())]
+        words = [program.interpreter(), program.OPTIONS, "-c", program.code(MAIN),
+                 str(theirs.fileno()), program.code()]  # fmt: skip
         self._child = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self._line.recv(1)  # it is there when it says so: everything is imported
@@ -93,73 +84,3 @@ class Running:
         if not text:
             raise LabError("the helper for warm starts ended before the command did", next="make another Helper")
         return int(text)
-
-
-def main() -> NoReturn:
-    """Be the helper: import everything, and fork for each request until nobody can ask any more."""
-    line = socket.socket(fileno=int(sys.argv[1]))
-    line.set_inheritable(False)
-    for name in MODULES:
-        importlib.import_module(f"labkit.{name}")
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    line.send(b"\0")
-    poll = select.poll()
-    poll.register(line, select.POLLIN)
-    running: dict[int, tuple[int, int]] = {}  # the process's descriptor: its pid, and where its status goes
-    while True:
-        for fd, _ in poll.poll():
-            if fd == line.fileno():
-                pidfd, *of = _begin(line)
-                running[pidfd] = (of[0], of[1])
-                poll.register(pidfd, select.POLLIN)
-            else:
-                poll.unregister(fd)
-                _ended(fd, *running.pop(fd))
-
-
-def _begin(line: socket.socket) -> tuple[int, int, int]:
-    """Take a request and fork for it; without one, end."""
-    data, fds, _, _ = socket.recv_fds(line, LONGEST, STREAMS, socket.MSG_CMSG_CLOEXEC)
-    if not data:
-        os._exit(0)
-    pid = os.fork()
-    if pid == 0:
-        line.close()
-        _be(json.loads(data), fds[:-1])
-    for fd in fds[:-1]:
-        os.close(fd)
-    return os.pidfd_open(pid), pid, fds[-1]
-
-
-def _be(request: dict[str, Any], streams: list[int]) -> NoReturn:
-    """The fork: the command itself."""
-    status = 1
-    try:
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number)
-            os.close(fd)
-        os.chdir(request["folder"])
-        # What starts itself again from a sealed file (labkit.runtime.become.sealed) starts as this command.
-        sys.orig_argv[1:] = ["-m", "labkit.runtime.life.command", *request["words"]]
-        status = sys.modules["labkit.runtime.life.command"].main(request["words"])
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
-
-
-def _ended(pidfd: int, pid: int, answer: int) -> None:
-    """Take a command away, and tell who waits for it."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    try:
-        os.write(answer, str(code if code >= 0 else 128 - code).encode())
-    except BrokenPipeError:
-        pass  # nobody waits
-    os.close(pidfd)
-    os.close(answer)
-
-
-if __name__ == "__main__":
-    main()
