@@ -50,6 +50,12 @@ def test_an_ordinary_user_can_be_filtered_without_new_privileges() -> None:
     assert (found["Seccomp"], found["NoNewPrivs"], int(found["CapEff"], 16)) == ("2", "1", 0)
 
 
+def test_a_filter_that_stops_execve_is_named_as_the_cause() -> None:
+    """The program is there and may be executed; what says no is the container's own filter."""
+    said = become(config("true", linux=deny("execve"), noNewPrivileges=True))
+    assert "cannot execute" in said and "the filter of linux.seccomp, on by now, stops execve" in said
+
+
 def test_a_filter_that_passes_calls_on_needs_a_listener() -> None:
     """Nobody would answer."""
     with pytest.raises(BadInput, match="listenerPath"):

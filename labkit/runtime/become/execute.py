@@ -190,4 +190,8 @@ def execute(ready: Ready, path: str, prepared: Prepared | None = None) -> NoRetu
         elif error.errno == errno.ENOEXEC:
             why = "it is neither a program for this processor nor a script with a #! line"
             next_ = "name its interpreter too, or an image for this processor"
+        elif error.errno == errno.EPERM and ready.filter is not None:
+            # Looked for and found executable a moment ago, with the same rights, and before the filter was on.
+            why += ": it may be executed, but the filter of linux.seccomp, on by now, stops execve itself"
+            next_ = "allow execve in linux.seccomp: the container's own start is the first to need it"
         raise Refused(f"cannot execute {path} in the container", why=why, next=next_, status=126) from error
