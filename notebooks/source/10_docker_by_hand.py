@@ -23,6 +23,7 @@
 # | 2 Change a line, look inside | 10 | core |
 # | 3 A life in five words | 6 | core |
 # | *exercise* wait-for-start | 10 | core |
+# | *exercise* let-go | 8 | core |
 # | 4 The birth, step by step | 12 | core |
 # | *exercise* birth-order | 10 | optional |
 # | 5 A hook gives it its network | 6 | optional |
@@ -289,6 +290,43 @@ from labkit.lessons import exercise
 exercise("wait-for-start").check(hold)
 
 # %% [markdown]
+# ### Exercise · The other end of the FIFO
+#
+# `start` is the verb that lets it go. It may never wait itself: the process may have been killed in between, and then
+# nobody will ever read. And a container is started once.
+
+
+# %%
+# exercise: let-go
+import errno
+import os
+
+
+def start(fifo):
+    """Let the process that waits at this FIFO go on: True; False if nobody waits there (any more).
+
+    It never waits itself, and what it has let go, nobody can let go a second time.
+    """
+    ...
+
+
+# %%
+exercise("let-go").check(start)
+
+# %% [markdown]
+# The runtime's own process waits at its FIFO in just this way. So your `start` can start a container that `create` has
+# made; `mine` takes your function, or labkit's while there is none.
+
+# %%
+from labkit.lessons import mine
+
+runtime("create", "by-hand")
+let_go = mine("let-go")
+fifo = "/run/labkit-runtime/by-hand/exec.fifo"
+print(state()[0], "->", let_go(fifo), state()[0], "-> once more:", let_go(fifo))
+runtime("delete", "--force", "by-hand")
+
+# %% [markdown]
 # ## 4 · The birth, step by step (12 minutes, core)
 #
 # **In which order does a process become a container?** `labkit-runtime run --step`, in a terminal, stops after each
@@ -415,7 +453,7 @@ exercise("birth-order").check(order)
 
 # %%
 from labkit.kernel.namespaces import KINDS, inode
-from labkit.lessons import Child, mine
+from labkit.lessons import Child
 
 limit, rename, pivot = mine("limit"), mine("host-name"), mine("own-root")
 cgroups.enable(cgroups.root(), {"cpu", "memory", "pids"})
@@ -613,10 +651,12 @@ film = tell(bundle)
 # Which lines of `config.json` each step obeys is no secret:
 
 # %%
+import textwrap
+
 from labkit.runtime.life.stepping import FIELDS
 
 for step, fields in FIELDS.items():
-    print(f"{step:<10}", ", ".join(fields))
+    print(textwrap.fill(", ".join(fields), 100, initial_indent=f"{step:<12}", subsequent_indent=" " * 12))
 
 # %% [markdown]
 # ### Exercise · Six that do not start
@@ -661,42 +701,73 @@ ward.close()
 # ## 8 · Two others beside it (6 minutes, optional)
 #
 # **Do all runtimes do the same?** runc is Docker's, and written in Go. crun is podman's on many machines, and written in
-# C. strace shows the calls of each on the same bundle; the calls that make a container are sorted into a few groups here,
-# and each group is named when it comes for the first time.
+# C. strace shows the calls of each on the same bundle, with the filter of the exercise in it. Each call that makes a
+# container belongs to one of the steps that you have walked through.
 
 # %%
 import re
 
-GROUPS = {
-    "namespaces": r"(clone3?|unshare)\(.*CLONE_NEW",
-    "mounts": r"(mount|move_mount|fsmount)\(",
-    "new root": r"pivot_root\(",
-    "name": r"sethostname\(",
-    "powers": r"(capset\(|prctl\(PR_CAPBSET_DROP)",
-    "program": r'execve\("/bin/true"',
+MOUNTS = r"(mount|move_mount|fsmount|open_tree|mount_setattr)\("
+STEPS = {
+    "cloned": r"(clone3?|unshare)\(.*CLONE_NEW",
+    "mounted": MOUNTS,  # until the root is new
+    "pivoted": r"pivot_root\(",
+    "masked": MOUNTS + r"|sethostname\(",  # from then on
+    "limited": r"prlimit64\(\d+, \w+, \{|setrlimit\(|keyctl\(",
+    "dropped": r"(capset|setuid|setresuid|setgroups)\(|prctl\(PR_CAPBSET_DROP",
+    "filtered": r"seccomp\(SECCOMP_SET_MODE_FILTER",
+    "executed": r'execve\("/bin/true"',
 }
-TRACE = "trace=clone,clone3,unshare,mount,move_mount,fsmount,pivot_root,sethostname,capset,prctl,execve"
+TRACED = "clone,clone3,unshare,mount,move_mount,fsmount,open_tree,mount_setattr,pivot_root,sethostname,prlimit64,keyctl," \
+         "setrlimit,capset,setuid,setresuid,setgroups,prctl,seccomp,execve"  # fmt: skip
 
 
 def calls(*words):
     """The calls of a runtime and of all its processes while it runs the bundle, in their order."""
     file = bundle / "strace"
-    subprocess.run(["strace", "-f", "-qq", "-e", TRACE, "-o", file, *words, "run", "traced"], cwd=bundle, check=True,
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+    trace = ["strace", "-f", "-qq", "-e", f"trace={TRACED}", "-o", file]
+    subprocess.run([*trace, *words, "run", "traced"], cwd=bundle, check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
     lines = [line.split(maxsplit=1)[1] for line in file.read_text().splitlines()]
     return [line for line in lines if not line.startswith(("<...", "+++", "---"))]
 
 
-config["process"]["args"] = ["/bin/true"]
-linux = {**config["linux"], "cgroupsPath": "/traced"}
-(bundle / "config.json").write_text(json.dumps({**config, "ociVersion": "1.0.2", "hostname": "traced", "linux": linux}))
-for name in ("labkit-runtime", "runc", "crun"):
-    found = [group for call in calls(name) for group, form in GROUPS.items() if re.match(form, call)]
-    print(f"{name:<15}", " > ".join(dict.fromkeys(found)))
+def sorted_into_steps(lines):
+    """{step: the names of its calls}, in the order in which the steps begin."""
+    found = {}
+    for line in lines:
+        over = {"mounted"} if "pivoted" in found else {"masked"}  # a mount is one or the other
+        for step, form in STEPS.items():
+            if step not in over and re.match(form, line):
+                found.setdefault(step, []).append(line.partition("(")[0])
+    return found
+
 
 # %% [markdown]
-# Three programs by different people, in three languages, and one order: what the kernel allows leaves little else (the
-# exercise on orders has found that out). Where they differ is in what they do *before*: runc is a Go program, which has
+# In which order do the three take the steps? A step stands where its first call is.
+
+# %%
+one_thing = {"defaultAction": "SCMP_ACT_ALLOW",
+             "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}  # fmt: skip
+config["process"]["args"] = ["/bin/true"]
+linux = {**config["linux"], "cgroupsPath": "/traced", "seccomp": one_thing}
+(bundle / "config.json").write_text(json.dumps({**config, "ociVersion": "1.0.2", "hostname": "traced", "linux": linux}))
+taken = {name: sorted_into_steps(calls(name)) for name in ("labkit-runtime", "runc", "crun")}
+for name, steps in taken.items():
+    print(f"{name:<15}", " > ".join(steps))
+
+# %% [markdown]
+# And by which calls? Step by step, the three below each other:
+
+# %%
+for step in STEPS:
+    print(step)
+    for name, steps in taken.items():
+        print(f"    {name:<15}", ", ".join(sorted(set(steps.get(step, ["-"])))))
+
+# %% [markdown]
+# Three programs by different people, in three languages, and nearly one order: what the kernel allows leaves little else
+# (the exercise on orders has found that out). Where they differ is in what they do *before*: runc is a Go program, which has
 # several threads as soon as it runs, and a program with threads may not enter another's user or mount namespace. So it
 # begins with a piece of C that makes the namespaces while there is one thread only, starts itself once more in them, and
 # sends that one the configuration. The runtime here is single-threaded, and needs neither.
