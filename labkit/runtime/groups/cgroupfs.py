@@ -36,6 +36,9 @@ def path(config: dict[str, Any], identifier: str, *, rootless: bool = False) -> 
     given = config.get("linux", {}).get("cgroupsPath", "")
     if ".." in given.split("/"):
         raise BadInput(f"linux.cgroupsPath {given!r} leads upward", next="a path without ..", status=1)
+    if given and not given.strip("/"):
+        raise BadInput(f"linux.cgroupsPath {given!r} is the tree's top", why="it is everybody's", status=1,
+                       next="/NAME, or nothing at all")  # fmt: skip
     where = given if given.startswith("/") else f"{DEFAULT}/{given or identifier}"
     above = own() if rootless and not given.startswith("/") else ""
     return f"{tree.top()}{above}/{where.strip('/')}"
@@ -76,13 +79,16 @@ def has_limits(wanted: dict[str, Any]) -> bool:
     return bool(texts.files(wanted))
 
 
-def create(group: str, wanted: dict[str, Any], *, create_only: bool = True) -> list[str]:
+def create(group: str, wanted: dict[str, Any]) -> list[str]:
     """Make the cgroup with its limits and its rules for devices; what could not be kept, in words.
 
     Raises LabError: the cgroup is there and not empty, a controller is missing, a limit is refused.
     """
     top = tree.top()
     first = _begin(top, group)
+    if others := processes(group):
+        raise LabError(f"the cgroup {group} is in use", why=f"processes {others} are in it or below it",
+                       next="another linux.cgroupsPath", status=1)  # fmt: skip
     found = texts.files(wanted)
     needed = texts.controllers(found)
     if needed:
@@ -92,8 +98,20 @@ def create(group: str, wanted: dict[str, Any], *, create_only: bool = True) -> l
     if first != top:
         _make_room(first)
     made: list[str] = []
-    folder, names = first, group.removeprefix(f"{first}/").split("/")
-    lock = -1
+    try:
+        _make(first, group.removeprefix(f"{first}/").split("/"), hand_down, made)
+        # An ordinary user can fence nothing, and need not: in a user namespace no device node opens (mknod(2)).
+        return apply(group, wanted) + (fence(group, wanted) if first == top else [])
+    except BaseException:
+        for folder in reversed(made):
+            os.rmdir(folder)
+        leave(os.path.dirname(group))
+        raise
+
+
+def _make(first: str, names: list[str], hand_down: set[str], made: list[str]) -> None:
+    """The folders below `first`, each with the controllers of the one above; those that are new are added to `made`."""
+    folder, lock = first, -1
     if names[0] == DEFAULT:
         from labkit.runtime.groups import shared
 
@@ -108,17 +126,6 @@ def create(group: str, wanted: dict[str, Any], *, create_only: bool = True) -> l
     finally:
         if lock >= 0:
             os.close(lock)
-    if create_only and group not in made and cgroups.processes(group):
-        raise LabError(f"the cgroup {group} is in use", why=f"processes {cgroups.processes(group)} are in it",
-                       next="another linux.cgroupsPath", status=1)  # fmt: skip
-    try:
-        # An ordinary user can fence nothing, and need not: in a user namespace no device node opens (mknod(2)).
-        return apply(group, wanted) + (fence(group, wanted) if first == top else [])
-    except BaseException:
-        for folder in reversed(made):
-            os.rmdir(folder)
-        leave(os.path.dirname(group))
-        raise
 
 
 def leave(above: str) -> None:

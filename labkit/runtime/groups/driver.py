@@ -8,6 +8,8 @@ Read: runc(8) on --systemd-cgroup; crun(1) on --cgroup-manager.
 
 from __future__ import annotations
 
+import os
+
 from labkit.errors import LabError, Refused
 from labkit.lean import TYPE_CHECKING
 from labkit.runtime.groups import cgroupfs
@@ -25,11 +27,16 @@ CGROUPFS, SYSTEMD, NONE = "cgroupfs", "systemd", "disabled"
 
 
 def choose(state: State, config: dict[str, Any], driver: str, *, rootless: bool) -> None:
-    """Write into a new container's state who keeps its cgroup and, if that is known yet, where. Raises BadInput."""
+    """Write into a new container's state who keeps its cgroup and, if that is known yet, where. Raises BadInput.
+
+    One that is there already is another's (`found`) until `create` has seen that nobody is in it: whatever goes wrong
+    before, nothing of it may be killed or removed.
+    """
     state["driver"] = driver
     state["cgroup"] = ""
     if driver == CGROUPFS:
-        state["cgroup"] = cgroupfs.path(config, state["id"], rootless=rootless)
+        group = cgroupfs.path(config, state["id"], rootless=rootless)
+        state["found" if os.path.isdir(group) else "cgroup"] = group
     elif driver == SYSTEMD:
         _systemd().unit(config, state["id"], rootless=rootless)  # whether the path names one at all
 
@@ -43,10 +50,15 @@ def create(state: State, config: dict[str, Any], *, rootless: bool) -> tuple[lis
     try:
         if state["driver"] == SYSTEMD:
             return _scope(state, config, wanted, rootless)
-        return (cgroupfs.create(state["cgroup"], wanted), None) if state["driver"] == CGROUPFS else ([], None)
+        if state["driver"] != CGROUPFS:
+            return [], None
+        warnings = cgroupfs.create(state.get("found") or state["cgroup"], wanted)
+        state["cgroup"] = state.pop("found", state["cgroup"])
+        return warnings, None
     except LabError:
         if not rootless or cgroupfs.has_limits(wanted):
             raise
+        state.pop("found", None)
         state.update(driver=NONE, cgroup="")
         return [], None
 
