@@ -61,6 +61,9 @@ def prepare(config: Config, bundle: StrPath) -> dict[int, int]:
                 continue
             if mapped or (new_user and os.geteuid() == 0):
                 trees[number] = mounting.source(entry, bundle, parsed)
+                if (how := _propagation(config)) & ~C.MS_REC != C.MS_SHARED:
+                    # Made among the machine's mounts, it would be their peer: what is mounted in it, there as well.
+                    mounts.set_attributes(trees[number], propagation=how & ~C.MS_REC, recursive=True)
                 if mapped:
                     idmap.apply(trees[number], entry, config, recursive=parsed.idmap == "ridmap")
     except BaseException:
@@ -82,8 +85,7 @@ def build(config: Config, bundle: StrPath, trees: dict[int, int] | None = None,
     if "mount" not in own:
         return os.open(where, C.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     # slave: what is unmounted on the machine also goes here; nothing goes back.
-    propagation = config.get("linux", {}).get("rootfsPropagation", "rslave")
-    call("mount", None, "/", None, mounts.PROPAGATION[propagation] | C.MS_REC, None)
+    call("mount", None, "/", None, _propagation(config) | C.MS_REC, None)
     # The root is a mount of its own, and its parent private, or pivot_root refuses (EINVAL).
     _private_parent(where)
     if stack:
@@ -95,6 +97,11 @@ def build(config: Config, bundle: StrPath, trees: dict[int, int] | None = None,
         mounting.place(entry, root, bundle, config, (trees or {}).get(number))
     devices.fill(config, root, user_namespace="user" in own)
     return root
+
+
+def _propagation(config: Config) -> int:
+    """linux.rootfsPropagation as mount(2) has it; slave, if nothing is said."""
+    return mounts.PROPAGATION[config.get("linux", {}).get("rootfsPropagation", "rslave")]
 
 
 def _private_parent(where: str) -> None:
@@ -118,6 +125,7 @@ def enter(config: Config, root: int, *, no_pivot: bool = False) -> None:
         os.chroot(".")
     elif no_pivot:
         # On an initial ramdisk there is nothing to pivot away from: the new root is moved over the old one.
+        _let_go(root)
         attempts.attempt("cannot move the root to /", "mount", ".", "/", None, C.MS_MOVE, None)
         os.chroot(".")
     else:
@@ -129,6 +137,23 @@ def enter(config: Config, root: int, *, no_pivot: bool = False) -> None:
         call("mount", None, ".", None, C.MS_SLAVE | C.MS_REC, None)
         call("umount2", ".", C.MNT_DETACH)
     os.chdir("/")
+
+
+def _let_go(root: int) -> None:
+    """Detach the machine's proc and sysfs, which stay in the mount namespace where nobody has pivoted.
+
+    While a whole one is mounted anywhere in it, the kernel gives a user namespace made in the container another
+    whole one, without what was masked (fs/namespace.c, mount_too_revealing).
+    """
+    from labkit.kernel import mountinfo
+
+    where = os.readlink(f"/proc/self/fd/{root}")
+    for mount in reversed([*mountinfo.table().values()]):
+        if mount.kind in ("proc", "sysfs") and not f"{mount.place}/".startswith(f"{where}/"):
+            try:
+                call("umount2", mount.place, C.MNT_DETACH)
+            except OSError:  # EINVAL: locked in a user namespace; then it is covered, as runc does it
+                mounts.mount("tmpfs", mount.place, "tmpfs", [])
 
 
 def finish(config: Config) -> None:
