@@ -17,8 +17,8 @@ from labkit.runtime.life import born, stepping
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces: needs root")]
 
-NAMED = ["cloned", "mapped", "waiting", "networked", "labelled", "mounted", "pivoted", "attached", "masked", "limited",
-         "dropped", "created", "filtered", "executed"]  # fmt: skip
+NAMED = ["cloned", "mapped", "waiting", "networked", "labelled", "mounted", "hooked", "pivoted", "attached", "masked",
+         "limited", "dropped", "created", "filtered", "executed"]  # fmt: skip
 # The gate's own, and what Python does for it (it imports and prints); all else must be the same.
 GATES = {"read", "write"}
 CALLS = [
@@ -82,6 +82,7 @@ def test_a_birth_is_walked_step_by_step(runtime: Ground) -> None:
         mounted = birth.to("mounted")
         assert any(call.startswith('mount("proc"') for call in mounted.calls)
         assert "/proc" in mounted.text and mounted.picture.svg.startswith("<svg")
+        assert birth.step().name == "hooked"
         pivoted = birth.step()
         assert pivoted.name == "pivoted" and pivoted.calls[0] == 'pivot_root(".", ".") = 0'
         with pytest.raises(BadInput, match="already"):

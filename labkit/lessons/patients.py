@@ -147,7 +147,7 @@ PATIENTS = {
     "one": Patient("dropped", one_word, _nothing),
     "two": Patient("mounted", folder_on_file, _settings),
     "three": Patient("masked", misnamed_setting, _port),
-    "four": Patient("mapped", hook_without_a_name, _noted),
+    "four": Patient("hooked", hook_without_a_name, _noted),
     "five": Patient("cloned", no_namespace, _network),
     "six": Patient("executed", forbidden_start, _forbidden),
 }

@@ -82,7 +82,7 @@ class Given(Record):
 
 
 def waiting(one: Newborn) -> None:
-    """Wait until the maker has written the mappings and run its hooks; then be root in here."""
+    """Wait until the maker has written the mappings; then be root in here."""
     process.set_title("labkit:waiting")
     process.die_with_parent()
     if not (one.given.rootless and one.has_new("user")):
@@ -119,9 +119,17 @@ def labelled(one: Newborn) -> None:
 
 
 def mounted(one: Newborn) -> None:
-    """The root and all mounts; then the hooks that see them from outside of the pivot."""
+    """The root and all mounts."""
     process.set_title("labkit:rooting")
     one.root = root.build(one.config, one.bundle, one.given.trees, one.given.stack)
+
+
+def hooked(one: Newborn) -> None:
+    """The hooks that see the mounts and the machine: the maker runs its two kinds, and this process its own."""
+    if hooks.wanted(one.config, hooks.OF_THE_MAKER):
+        one.line.send({"stage": "mounted"})
+        if one.line.receive() is None:
+            os._exit(1)
     hooks.run(one.config, "createContainer", one.state)
 
 
@@ -265,8 +273,8 @@ def _tell_listener(one: Newborn, fd: int | None) -> None:
     filters.give(one.ready.filter, one.given.listener, fd)
 
 
-STEPS: tuple[Step, ...] = (waiting, networked, labelled, mounted, pivoted, attached, masked, limited, dropped, created,
-                           filtered, executed)  # fmt: skip
+STEPS: tuple[Step, ...] = (waiting, networked, labelled, mounted, hooked, pivoted, attached, masked, limited, dropped,
+                           created, filtered, executed)  # fmt: skip
 
 
 # Another process in a container that is there already: it has its root, and its maker has joined it.

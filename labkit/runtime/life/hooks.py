@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+OF_THE_MAKER = ("prestart", "createRuntime")  # the runtime's side runs them, between the mounts and the pivot
 SAID = 2000  # characters of a failed hook's output that its error shows
 
 
@@ -38,6 +39,11 @@ def run(config: dict[str, Any], kind: str, state: dict[str, Any], folder: str = 
             if failed is None:
                 raise
             failed(error)
+
+
+def wanted(config: dict[str, Any], kinds: tuple[str, ...]) -> bool:
+    """Whether there is any hook of these kinds."""
+    return any(config.get("hooks", {}).get(kind) for kind in kinds)
 
 
 def one(hook: dict[str, Any], place: str, state: dict[str, Any], folder: str = "") -> None:

@@ -201,26 +201,37 @@ def _make(place: Store, state: State, config: dict[str, Any], prepared: Any, opt
     if any(one["type"] == "user" for one in linux.get("namespaces", ())):
         settle.from_outside(prepared, pid)
     seen = store.public(state)
-    for kind in ("prestart", "createRuntime"):
-        hooks.run(config, kind, seen, state["bundle"])
     if gate:
         gate.after("mapped")
     mine.send({"state": seen})
     made = options.ready
     then = None if made is None else lambda: made(state)
-    hear(mine, pid, prepared, seen, heard, to_the_end=not options.wait, gate=gate, then=then)
+
+    def mounted() -> None:
+        try:
+            for kind in hooks.OF_THE_MAKER:
+                hooks.run(config, kind, seen, state["bundle"])
+        except LabError as error:
+            error.why += f"\n  step: {born.hooked.__name__}"  # as the child's own have it (born.report)
+            raise
+
+    hear(mine, pid, prepared, seen, heard, to_the_end=not options.wait, gate=gate, mounted=mounted, then=then)
     if gate:
         gate.after("executed", [])
     mine.close()
     if options.pid_file:
-        store.replace(options.pid_file, str(pid))
+        store.replace(options.pid_file, str(pid), 0o644)
     state["status"] = "created" if options.wait else "running"
     place.save(state)
 
 
 def hear(line: channel.Channel, pid: int, prepared: Any, seen: dict[str, Any], listener: socket.socket | None = None,
-         *, to_the_end: bool, gate: Gate | None = None, then: Callable[[], None] | None = None) -> None:  # fmt: skip
-    """Listen until the container is ready, or to the end, when execve has closed the line. Raises what it met."""
+         *, to_the_end: bool, gate: Gate | None = None, mounted: Callable[[], None] | None = None,
+         then: Callable[[], None] | None = None) -> None:  # fmt: skip
+    """Listen until the container is ready, or to the end, when execve has closed the line. Raises what it met.
+
+    mounted -- called between the mounts and the pivot; then -- called when all is ready
+    """
     ready = False
     while (message := line.receive()) is not None:
         if message.get("stage") == "ready":
@@ -233,6 +244,10 @@ def hear(line: channel.Channel, pid: int, prepared: Any, seen: dict[str, Any], l
         if message.get("stage") == "step":
             assert gate is not None
             gate.after(message["step"], message["calls"])
+            line.send({})
+        elif message.get("stage") == "mounted":
+            assert mounted is not None
+            mounted()
             line.send({})
         elif message.get("stage") == "listener":
             assert listener is not None

@@ -20,12 +20,13 @@ from labkit.kernel import syscalls
 
 # step: the fields of config.json that it obeys.
 FIELDS = {
-    "cloned": ("linux.namespaces", "linux.cgroupsPath", "linux.resources"),
-    "mapped": ("linux.uidMappings", "linux.gidMappings", "hooks.prestart", "hooks.createRuntime"),
+    "cloned": ("linux.namespaces", "linux.timeOffsets", "linux.cgroupsPath", "linux.resources"),
+    "mapped": ("linux.uidMappings", "linux.gidMappings"),
     "waiting": ("linux.namespaces",),
     "networked": ("linux.namespaces",),
     "labelled": ("process.oomScoreAdj", "process.apparmorProfile", "process.selinuxLabel"),
-    "mounted": ("root.path", "mounts", "linux.devices", "linux.rootfsPropagation", "hooks.createContainer"),
+    "mounted": ("root.path", "mounts", "linux.devices", "linux.rootfsPropagation"),
+    "hooked": ("hooks.prestart", "hooks.createRuntime", "hooks.createContainer"),
     "pivoted": ("root.path",),
     "attached": ("process.terminal", "process.consoleSize"),
     "masked": ("hostname", "domainname", "linux.sysctl", "linux.readonlyPaths", "linux.maskedPaths", "root.readonly"),

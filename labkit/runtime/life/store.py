@@ -58,9 +58,9 @@ class Store:
     def take(self, identifier: str) -> str:
         """Make the folder of a new container: mkdir(2) lets one of two at once have it. Raises InUse, BadInput."""
         folder = self.folder(identifier)
-        os.makedirs(self.root, 0o711, exist_ok=True)
+        os.makedirs(self.root, 0o700, exist_ok=True)
         try:
-            os.mkdir(folder, 0o711)
+            os.mkdir(folder, 0o700)
         except FileExistsError as error:
             raise InUse(f"there is a container {identifier!r} already", status=1,
                         next=f"another id, or labkit-runtime delete {identifier}") from error  # fmt: skip
@@ -160,10 +160,10 @@ class Locked:
             os.close(self.fd)  # and with it goes the lock
 
 
-def replace(file: str, text: str) -> None:
-    """Write a file whole or not at all."""
+def replace(file: str, text: str, mode: int = 0o600) -> None:
+    """Write a file whole or not at all; without a mode its owner's alone: in a document stand passwords."""
     draft = f"{file}.{os.getpid()}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with open(fd, "wb") as opened:
         opened.write(text.encode())
     os.rename(draft, file)

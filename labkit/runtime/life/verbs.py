@@ -191,7 +191,7 @@ def execute(place: Store, identifier: str, wanted: dict[str, Any], options: Opti
     with Terminal(own) as terminal:
         pid = join.execute(place, state, wanted, options._replace(console=terminal.line))
         if options.pid_file:
-            store.replace(options.pid_file, str(pid))
+            store.replace(options.pid_file, str(pid), 0o644)
         return 0 if detach else to_the_end(pid, terminal)
 
 

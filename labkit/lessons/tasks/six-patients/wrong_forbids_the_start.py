@@ -17,7 +17,7 @@ def heal(name, config):
     if name == "four":  # the first of the args is the program's own name
         hook = config["hooks"]["createRuntime"][0]
         hook["args"] = ["cp", *hook["args"]]
-        return "mapped", config
+        return "hooked", config
     if name == "five":  # /proc/PID/net is a folder of statistics
         network = next(one for one in linux["namespaces"] if one["type"] == "network")
         network["path"] = network["path"].removesuffix("/net") + "/ns/net"

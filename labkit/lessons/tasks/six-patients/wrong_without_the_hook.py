@@ -16,7 +16,7 @@ def heal(name, config):
         return "masked", config
     if name == "four":  # the first of the args is the program's own name
         del config["hooks"]
-        return "mapped", config
+        return "hooked", config
     if name == "five":  # /proc/PID/net is a folder of statistics
         network = next(one for one in linux["namespaces"] if one["type"] == "network")
         network["path"] = network["path"].removesuffix("/net") + "/ns/net"
