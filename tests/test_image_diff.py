@@ -190,12 +190,25 @@ def test_deletions_have_their_names_from_the_specification(tmp_path: Path) -> No
     assert not any("overlay" in key for one in entries.values() for key in one.pax_headers)
 
 
+def test_the_marks_of_a_users_overlay_are_deletions_too(tmp_path: Path) -> None:
+    """An overlay that is mounted with `userxattr` marks with user.overlay.*, which root's never has."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/new").write_text("new")
+    os.setxattr(tmp_path / "d", "user.overlay.opaque", b"y")
+    (tmp_path / "gone").touch()
+    os.setxattr(tmp_path / "gone", "user.overlay.whiteout", b"")
+    out = io.BytesIO()
+    diff(tmp_path, out)
+    assert list(listed(out)) == ["d", "d/.wh..wh..opq", "d/new", ".wh.gone"]
+
+
 @needs_root
+@pytest.mark.parametrize("place", ["trusted", "user"])
 @pytest.mark.parametrize("mark", ["redirect", "metacopy"])
-def test_half_a_file_is_no_layer(tmp_path: Path, mark: str) -> None:
+def test_half_a_file_is_no_layer(tmp_path: Path, mark: str, place: str) -> None:
     """A folder whose content is still in the layers below is refused by name, not written as empty."""
     (tmp_path / "moved").mkdir()
-    os.setxattr(tmp_path / "moved", f"trusted.overlay.{mark}", b"old")
+    os.setxattr(tmp_path / "moved", f"{place}.overlay.{mark}", b"old")
     with pytest.raises(BadInput, match=mark):
         diff(tmp_path, io.BytesIO())
 

@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import IO
 
 from labkit.errors import BadInput
-from labkit.image.extract import OPAQUE, OPAQUE_MARK, WHITEOUT, taken
+from labkit.image.extract import OPAQUE, OPAQUE_MARK, OPAQUE_MARK_OF_USERS, WHITEOUT, taken
 from labkit.image.tar import XATTR
 
+# Where overlayfs keeps its marks: a user's overlay is mounted with `userxattr`, since a user may set no trusted.*.
+OURS = tuple(mark.removesuffix("opaque") for mark in (OPAQUE_MARK, OPAQUE_MARK_OF_USERS))
 # Marks that say "the rest lies in a layer below": a layer with them would be half a file.
-POINTERS = {"trusted.overlay.redirect": "redirect_dir", "trusted.overlay.metacopy": "metacopy"}
-WHITEOUT_MARK = "trusted.overlay.whiteout"  # a file that stands for a whiteout (Linux 6.7, overlay on overlay)
+POINTERS = {f"{place}{mark}": option for place in OURS
+            for mark, option in (("redirect", "redirect_dir"), ("metacopy", "metacopy"))}  # fmt: skip
+# A file that stands for a whiteout (Linux 6.7, overlay on overlay).
+WHITEOUT_MARKS = tuple(f"{place}whiteout" for place in OURS)
 KINDS = {
     stat.S_IFREG: tarfile.REGTYPE,
     stat.S_IFDIR: tarfile.DIRTYPE,
@@ -51,7 +55,7 @@ class Writer:
                 self._archive.addfile(header, data)
         else:
             self._archive.addfile(header)
-        if header.isdir() and _mark(path, OPAQUE_MARK) == b"y":
+        if header.isdir() and opaque(path):
             self._archive.addfile(_empty(f"{name}/{OPAQUE}", header.mtime))
         return True
 
@@ -127,6 +131,11 @@ def _header(path: Path, name: str, seen: dict[tuple[int, int], str]) -> tarfile.
     return header
 
 
+def opaque(path: str | Path) -> bool:
+    """Does this folder hide what the layers below have at its place, by root's mark or by a user's?"""
+    return any(_mark(path, mark) == b"y" for mark in (OPAQUE_MARK, OPAQUE_MARK_OF_USERS))
+
+
 def attributes(path: Path) -> list[str]:
     """The extended attributes that belong to the file, not to the machine; sorted."""
     return [key for key in sorted(os.listxattr(path, follow_symlinks=False)) if taken(key)]
@@ -140,10 +149,11 @@ def _whiteout(name: str) -> str:
 def _is_whiteout(path: Path, info: os.stat_result) -> bool:
     if stat.S_ISCHR(info.st_mode):
         return info.st_rdev == 0
-    return stat.S_ISREG(info.st_mode) and info.st_size == 0 and _mark(path, WHITEOUT_MARK) is not None
+    empty = stat.S_ISREG(info.st_mode) and info.st_size == 0
+    return empty and any(_mark(path, mark) is not None for mark in WHITEOUT_MARKS)
 
 
-def _mark(path: Path, name: str) -> bytes | None:
+def _mark(path: str | Path, name: str) -> bytes | None:
     try:
         return os.getxattr(path, name, follow_symlinks=False)
     except OSError:  # it has no such attribute

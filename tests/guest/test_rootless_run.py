@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from runtime_ground import IMAGE
 
+from labkit.image.store import Store
 from labkit.kernel import cgroups
 
 pytestmark = pytest.mark.guest
@@ -176,6 +178,24 @@ def test_a_build(learner: Learner) -> None:
     assert learner.said("run", "--rm", "mine") == "made\n"
     assert learner.said("run", "--rm", "mine", "stat", "-c", "%u", "/made") == "9\n"
     learner.said("rmi", "mine")
+
+
+def test_what_a_build_deletes_and_makes_again_stays_deleted(learner: Learner) -> None:
+    """The layer's archive says that the folder hides the one below: a user's overlay marks with user.overlay.*."""
+    folder = learner.folder / "again"
+    folder.mkdir()
+    line = "rm -r /usr/share/init* && mkdir /usr/share/initramfs-tools && touch /usr/share/initramfs-tools/new"
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN {line}\n")
+    learner.said("build", "--tag", "again", str(folder))
+    image = Store(learner.folder / ".local/share/labkit/images").get("again")
+    with tarfile.open(image.store.path(image.manifest.layers[-1].digest)) as layer:
+        inside = {name for name in layer.getnames() if name.startswith("usr/share/initramfs-tools")}
+    assert inside == {f"usr/share/initramfs-tools{name}" for name in ("", "/.wh..wh..opq", "/new")}
+    # The step is known to the cache, and its folder among the unpacked layers: from the archive it is the same.
+    assert learner.said("run", "--rm", "again", "ls", "/usr/share/initramfs-tools") == "new\n"
+    shutil.rmtree(learner.folder / ".local/share/labkit/layers")
+    assert learner.said("run", "--rm", "again", "ls", "/usr/share/initramfs-tools") == "new\n"
+    learner.said("rmi", "again")
 
 
 def test_two_first_verbs_at_once_make_one_namespace(learner: Learner) -> None:

@@ -21,9 +21,8 @@ from typing import IO
 from labkit.errors import explain
 from labkit.image import layers
 from labkit.image.build.cache import Layer, above
-from labkit.image.diff import attributes, diff
+from labkit.image.diff import attributes, diff, opaque
 from labkit.image.drafts import draft
-from labkit.image.extract import OPAQUE_MARK
 from labkit.image.removal import remove
 from labkit.image.store import Store
 
@@ -95,7 +94,7 @@ def _unchanged(upper: Path, lower: Sequence[Path], path: str, looks: os.stat_res
         return False
     old = os.lstat(there)
     alike = (old.st_mode, old.st_uid, old.st_gid) == (looks.st_mode, looks.st_uid, looks.st_gid)
-    return alike and not _opaque(path) and _attributes(Path(path)) == _attributes(there)
+    return alike and not opaque(path) and _attributes(Path(path)) == _attributes(there)
 
 
 def beneath(lower: Sequence[Path], path: str) -> Path | None:
@@ -114,16 +113,9 @@ def beneath(lower: Sequence[Path], path: str) -> Path | None:
                 return place
             if not stat.S_ISDIR(looks.st_mode):
                 return None
-            if _opaque(place):
+            if opaque(place):
                 return place / "/".join(parts[depth:]) if os.path.lexists(folder / path) else None
     return None
-
-
-def _opaque(path: str | Path) -> bool:
-    try:
-        return os.getxattr(path, OPAQUE_MARK) == b"y"
-    except OSError:  # it has no such mark
-        return False
 
 
 def _attributes(path: Path) -> dict[str, bytes]:
