@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,26 +57,49 @@ def needed_layers(store: Store) -> dict[str, set[str]]:
     return found
 
 
-def garbage(store: Store, *, cache: bool = True) -> list[Freed]:
-    """What no name needs, and no mount of this machine stands on. Raises LabError.
+def unreadable(store: Store) -> dict[str, LabError]:
+    """{name of an image whose documents are damaged: what is wrong}; what it needs is not known, and kept."""
+    found = {}
+    for name in store.names():
+        try:
+            store.find(name)
+        except LabError as error:
+            found[name] = error
+    return found
 
+
+def garbage(store: Store, *, cache: bool = True) -> list[Freed]:
+    """What no name needs, and no mount of this machine stands on.
+
+    A damaged manifest hides which blobs its image needs, a damaged configuration which unpacked layers: of
+    that kind nothing is garbage then (see `unreadable`).
     cache -- what the build cache stands on is no garbage; else all of the cache is.
     """
-    blobs, chains, mounted = set(needs(store)), set(needed_layers(store)), _mounted()
-    kept_blobs, kept_chains = build_cache.held(store) if cache else (set(), set())
-    blobs, chains = blobs | kept_blobs, chains | kept_chains
-    found = [
-        Freed("blob", f"sha256:{path.name}", path.stat().st_size)
-        for path in sorted(store.blobs.glob("*"))
-        if not path.name.startswith(".") and f"sha256:{path.name}" not in blobs
-    ]
-    for path in sorted(layers.folder().glob("*")):
-        if not path.name.startswith(".") and f"sha256:{path.name}" not in chains and path.name not in mounted:
-            found.append(Freed("layer", f"sha256:{path.name}", _size(path)))
+    blobs, chains, mounted = _known(needs, store), _known(needed_layers, store), _mounted()
+    kept_blobs, kept_chains = build_cache.held(store) if cache else (set[str](), set[str]())
+    found = []
+    if blobs is not None:
+        kept = blobs | kept_blobs
+        for path in sorted(store.blobs.glob("*")):
+            if not path.name.startswith(".") and f"sha256:{path.name}" not in kept:
+                found.append(Freed("blob", f"sha256:{path.name}", path.stat().st_size))
+    if chains is not None:
+        kept = chains | kept_chains | {f"sha256:{name}" for name in mounted}
+        for path in sorted(layers.folder().glob("*")):
+            if not path.name.startswith(".") and f"sha256:{path.name}" not in kept:
+                found.append(Freed("layer", f"sha256:{path.name}", _size(path)))
     if not cache:
         for path in build_cache.records():
             found.append(Freed("cache", f"{path.parent.name}/{path.name}", path.stat().st_size))
     return found
+
+
+def _known(count: Callable[[Store], dict[str, set[str]]], store: Store) -> set[str] | None:
+    """What a count finds needed; None where a damaged document leaves it unknown."""
+    try:
+        return set(count(store))
+    except LabError:
+        return None
 
 
 def _place(store: Store, each: Freed) -> Path:
@@ -109,13 +132,18 @@ def prune(store: Store, *, dry: bool = False) -> list[Freed]:
 
 
 def drop(store: Store, name: str) -> tuple[str, list[Freed]]:
-    """Take a name away, and remove what only it needed; its digest and what went. Raises NotFound, InUse."""
+    """Take a name away, and remove what only it needed; its digest and what went. Raises NotFound, InUse.
+
+    What a damaged document hid until now is not known to be its own: labkit prune takes that.
+    """
     full = str(reference.parse(name))
     before = {(each.kind, each.name) for each in garbage(store)}
+    told = [kind for kind, count in (("blob", needs), ("layer", needed_layers)) if _known(count, store) is not None]
     digest = store.untag(full)
     try:
         with locked(store.blobs.parent, wait=False):
-            mine = [each for each in garbage(store) if (each.kind, each.name) not in before]
+            found = [each for each in garbage(store) if (each.kind, each.name) not in before]
+            mine = [each for each in found if each.kind in told]
             for each in mine:
                 remove(_place(store, each))
     except BlockingIOError as error:

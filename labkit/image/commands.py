@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
+from labkit.errors import LabError
 from labkit.image import model
 
 if TYPE_CHECKING:
@@ -39,10 +41,13 @@ def images(argv: list[str]) -> int:
         print("\n".join(wrong) or "every blob is what its name says, and no image lacks one")
         return 1 if wrong else 0
     rows = [("IMAGE", "MANIFEST", "LAYERS", "SIZE")]
-    for name in sorted(store.names()):
-        image = store.find(name)
-        if image is not None:
-            rows.append((name, image.digest[7:19], str(len(image.manifest.layers)), f"{image.size / 1e6:.1f} MB"))
+    for name, digest in sorted(store.names().items()):
+        try:
+            image = store.get(name)
+        except LabError:  # one damaged image must not hide the others
+            rows.append((name, digest[7:19], "?", "damaged: labkit pull it again"))
+            continue
+        rows.append((name, digest[7:19], str(len(image.manifest.layers)), f"{image.size / 1e6:.1f} MB"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -80,6 +85,7 @@ def rmi(argv: list[str]) -> int:
         digest, freed = collect.drop(Store(), name)
         print(f"Untagged: {name} ({digest})")
         _tell(freed, "Deleted")
+    _tell_unreadable()
     return 0
 
 
@@ -94,7 +100,17 @@ def prune(argv: list[str]) -> int:
     from labkit.image.store import Store
 
     _tell(collect.prune(Store(), dry=given.dry_run), "Would delete" if given.dry_run else "Deleted")
+    _tell_unreadable()
     return 0
+
+
+def _tell_unreadable() -> None:
+    from labkit.image import collect
+    from labkit.image.store import Store
+
+    for name, error in collect.unreadable(Store()).items():
+        print(f"{name} is damaged, and what it may need was kept: {error.what}", file=sys.stderr)
+        print(f"  next: {error.next}", file=sys.stderr)
 
 
 def _tell(freed: list[Freed], verb: str) -> None:

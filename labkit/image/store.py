@@ -25,6 +25,7 @@ from labkit.image import model, reference
 
 CHUNK = 1 << 20  # bytes
 CHANGED = "nothing of it was kept; the registry, or something on the way, changed it"
+ROTTEN = "labkit pull the image again, which replaces the blob; an image of your own: build it again"
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -69,7 +70,7 @@ class Store:
             data = self.path(digest).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"the store has no blob {digest}", next="labkit pull the image again") from None
-        check(digest, "sha256:" + hashlib.sha256(data).hexdigest(), f"the blob in {self.folder}")
+        check(digest, "sha256:" + hashlib.sha256(data).hexdigest(), f"a blob in {self.blobs}", next=ROTTEN)
         return model.parse(data, f"the blob {digest}")
 
     def put(self, stream: IO[bytes], digest: str, size: int | None, what: str) -> None:
@@ -102,17 +103,18 @@ class Store:
     # --- names ---------------------------------------------------------------------------
 
     def names(self) -> dict[str, str]:
-        """{name: digest of its manifest} of index.json; what others left there without a name is passed over.
+        """{name: digest of its manifest} of index.json. Raises BadInput for an index.json that is none."""
+        return {name: entry.digest for name, entry in self._entries().items()}
 
-        Raises BadInput for an index.json that is none.
-        """
+    def _entries(self) -> dict[str, model.Descriptor]:
+        """{name: its line of index.json}; what others left there without a name is passed over."""
         try:
             data = (self.folder / "index.json").read_bytes()
         except FileNotFoundError:
             return {}
         what = f"{self.folder / 'index.json'}"
         entries = [model.Descriptor.read(each) for each in model.listed(model.parse(data, what), "manifests", what)]
-        return {entry.annotations[REF_NAME]: entry.digest for entry in entries if REF_NAME in entry.annotations}
+        return {entry.annotations[REF_NAME]: entry for entry in entries if REF_NAME in entry.annotations}
 
     def find(self, name: str) -> Image | None:
         """The image called `name` if it is here, else None. Raises Mismatch for a damaged store."""
@@ -154,17 +156,20 @@ class Store:
         from labkit.image.drafts import locked
 
         with locked(self.folder):
-            names = self.names()
+            before = self._entries()
+            names = {name: entry.digest for name, entry in before.items()}
             yield names
-            manifests = [
-                {
-                    "mediaType": self.document(digest).get("mediaType", model.MANIFESTS[0]),
-                    "digest": digest,
-                    "size": self.path(digest).stat().st_size,
-                    "annotations": {REF_NAME: name},
-                }
-                for name, digest in sorted(names.items())
-            ]
+            manifests = []
+            for name, digest in sorted(names.items()):
+                entry = before.get(name)
+                if entry is not None and entry.digest == digest:
+                    # As it stood: a damaged manifest must not keep the other names from being changed.
+                    kind, size = entry.media_type, entry.size
+                else:
+                    kind = self.document(digest).get("mediaType", model.MANIFESTS[0])
+                    size = self.path(digest).stat().st_size
+                line = {"mediaType": kind, "digest": digest, "size": size, "annotations": {REF_NAME: name}}
+                manifests.append(line)
             index = {"schemaVersion": 2, "mediaType": model.INDEXES[0], "manifests": manifests}
             draft = self.folder / ".index.json"
             with draft.open("w") as file:
@@ -209,13 +214,23 @@ class Store:
                         next="crane manifest shows it",
                     )
             manifest = model.Manifest.read(document)
-            for part in (manifest.config, *manifest.layers):
+            if not self._holds(manifest.config.digest):
+                self._fetch_blob(wanted, manifest.config)
+            for part in manifest.layers:
                 if not self.path(part.digest).exists():  # what a killed pull brought whole is not asked for again
                     self._fetch_blob(wanted, part)
             config = model.Config.read(self.document(manifest.config.digest))
             self._compare(str(wanted), config, platform)
             self.tag(str(wanted), digest)
         return Image(str(wanted), digest, manifest, config, self)
+
+    def _holds(self, digest: str) -> bool:
+        """Is this document here, and true? Its blob is small; a layer's is hashed when it is unpacked."""
+        try:
+            self.document(digest)
+        except (NotFound, Mismatch):
+            return False
+        return True
 
     def _compare(self, name: str, config: model.Config, platform: str | None) -> None:
         """An image for another machine: an error when a platform was asked for, else a word (as with docker)."""
@@ -256,11 +271,11 @@ class Store:
                 raise
 
 
-def check(promised: str, actual: str, what: str) -> None:
+def check(promised: str, actual: str, what: str, next: str = CHANGED) -> None:
     """Raise Mismatch unless the two digests are one."""
     if promised != actual:
         raise Mismatch(
             f"{what} is not what its digest promises",
             why=f"promised {promised}, but its bytes hash to {actual}",
-            next=CHANGED,
+            next=next,
         )
