@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_a_manifest_that_is_no_json(layout: Path) -> None:
 
 
 def test_a_registry_that_stalls_is_given_up(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blob that never ends is an error after the time limit, with the limit in it."""
+    """A blob of which nothing comes is an error after the time limit, with the limit in it."""
     _, layers = _parts(layout / "small")
     go_on = threading.Event()
 
@@ -186,12 +187,47 @@ def test_a_registry_that_stalls_is_given_up(layout: Path, monkeypatch: pytest.Mo
     with lying_registry(layout / "small", {layers[0]: stall}) as address:
         started = time.monotonic()
         try:
-            with pytest.raises(LabError, match="did not finish in 1 s"):
+            with pytest.raises(LabError, match=r"cannot fetch blob[\s\S]*nothing came for 1 s"):
                 Store().pull(f"{address}/small")
         finally:
             go_on.set()
     assert time.monotonic() - started < 10
     assert Store().names() == {}
+
+
+def test_a_slow_registry_is_waited_for(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is on silence: a blob that takes longer than it, and comes in pieces, is taken in."""
+    _, layers = _parts(layout / "small")
+
+    def drip(handler: http.server.BaseHTTPRequestHandler) -> bool:
+        if not handler.path.endswith(layers[0]):
+            return False
+        data = (layout / "small/blobs/sha256" / layers[0].removeprefix("sha256:")).read_bytes()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        for place in range(0, len(data), len(data) // 6):
+            handler.wfile.write(data[place : place + len(data) // 6])
+            handler.wfile.flush()
+            time.sleep(0.4)
+        return True
+
+    monkeypatch.setattr(crane.blob.__wrapped__, "__defaults__", (1.5,))  # type: ignore[attr-defined]
+    with lying_registry(layout / "small", {}, first=drip) as address:
+        started = time.monotonic()
+        Store().pull(f"{address}/small")
+    assert time.monotonic() - started > 1.5
+    assert len(_true(Store())) == 4
+
+
+def test_an_endless_blob_is_cut_off(layout: Path) -> None:
+    """A blob that is longer than promised, by more than a pipe holds, is refused at once, and crane is ended."""
+    _, layers = _parts(layout / "small")
+    more = {layers[0]: lambda data: data + bytes(20 << 20)}
+    started = time.monotonic()
+    with lying_registry(layout / "small", more) as address, pytest.raises(Mismatch, match="too long"):
+        Store().pull(f"{address}/small")
+    assert time.monotonic() - started < 10
 
 
 def test_many_pulls_at_once_agree(registry: str) -> None:

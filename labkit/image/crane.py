@@ -9,8 +9,9 @@ Read: crane's documentation; the OCI distribution specification for what it asks
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ from labkit.errors import BadInput, LabError, NotFound, Refused
 from labkit.image import model, reference
 from labkit.image.reference import Reference
 
-TIMEOUT = 600  # seconds: a layer of a gigabyte on a slow line
+TIMEOUT = 600  # seconds: a whole image, pushed, pulled or copied by crane alone
 SHORT = 120  # seconds: a document
+STALL = 120  # seconds without a byte of a blob; how long all of it takes is the line's affair
 SAID = 400  # characters of crane's words that a message keeps
 
 _PRIVATE = "the registry does not show it to you: it is private, or does not exist"
@@ -98,29 +100,48 @@ def ls(repository: str) -> list[str]:
 
 
 @contextmanager
-def blob(where: Reference, digest: str, timeout: float = TIMEOUT) -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
+def blob(where: Reference, digest: str, stall: float = STALL) -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
     """The stream of a blob's bytes, and a function that ends crane and tells what it complained of.
 
-    A registry that stalls is given up after `timeout` seconds: the stream ends short.
+    Reading raises LabError when nothing has come for `stall` seconds.
     """
     child = start("blob", where.at(digest))
     assert child.stdout is not None and child.stderr is not None
     words = child.stderr
-    late = threading.Timer(timeout, child.kill)
-    late.start()
+    stream = _Watched(child.stdout.fileno(), f"cannot fetch blob {digest[:19]} of {where}", stall)
 
     def failure() -> str:
+        if not stream.ended:
+            child.kill()  # it waits for somebody to read the rest
         said = words.read().decode(errors="replace")
-        if child.wait() < 0:
-            return f"it did not finish in {timeout:g} s"
-        return said
+        return said if child.wait() > 0 else ""
 
     try:
-        yield child.stdout, failure
+        yield stream, failure  # type: ignore[misc]  # whoever takes a blob only reads
     finally:
-        late.cancel()
         child.kill()
         child.communicate()
+
+
+class _Watched:
+    """The reading end of a pipe that must not fall silent."""
+
+    def __init__(self, pipe: int, what: str, stall: float) -> None:
+        self.pipe = pipe
+        self.silence = select.poll()  # select() would refuse a descriptor above 1023
+        self.silence.register(pipe, select.POLLIN)
+        self.what = what
+        self.stall = stall
+        self.ended = False
+
+    def read(self, size: int) -> bytes:
+        """The bytes that have come, `size` at most; b"" at the end. Raises LabError."""
+        if not self.silence.poll(self.stall * 1000):
+            why = f"nothing came for {self.stall:g} s: the registry, or the line to it, has stalled"
+            raise LabError(self.what, why=why, next="check the network and try again; what came whole is kept")
+        data = os.read(self.pipe, size)
+        self.ended = not data
+        return data
 
 
 # --- fetching and changing ---------------------------------------------------------------
