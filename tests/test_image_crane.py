@@ -150,7 +150,8 @@ def _answer(status: int, code: str, headers: dict[str, str] | None = None) -> Ca
     """A registry that answers everything with one error, in the specification's form."""
 
     def answer(handler: Handler) -> bool:
-        body = json.dumps({"errors": [{"code": code, "message": "as the test wants it"}]}).encode()
+        errors = [{"code": code, "message": "as the test wants it"}] if code else []
+        body = json.dumps({"errors": errors}).encode()
         handler.send_response(status)
         for key, value in (headers or {}).items():
             handler.send_header(key, value)
@@ -170,6 +171,7 @@ def _answer(status: int, code: str, headers: dict[str, str] | None = None) -> Ca
         (403, "DENIED", Refused, "private, or does not exist"),
         (404, "NAME_UNKNOWN", NotFound, "no such repository"),
         (404, "MANIFEST_UNKNOWN", NotFound, "no such tag"),
+        (404, "", NotFound, "nothing by that name"),
         (429, "TOOMANYREQUESTS", LabError, "too many requests"),
         (500, "UNKNOWN", LabError, "fault of its own"),
     ],
@@ -187,6 +189,18 @@ def test_an_error_of_the_registry_names_its_remedy(
     assert f"{address}/small" in caught.value.what
     assert "crane says" in caught.value.why and caught.value.next
     assert not Store().names()
+
+
+@pytest.mark.parametrize("name", ["404-pages/x509", "small@sha256:" + "404" * 21 + "4"])
+def test_a_name_is_no_cause(layout: Path, name: str) -> None:
+    """Figures in a name or a digest, which crane repeats, are not taken for the registry's answer."""
+
+    def first(handler: Handler) -> bool:
+        return handler.path != "/v2/" and _answer(418, "")(handler)
+
+    with lying_registry(layout, {}, first=first) as address, pytest.raises(LabError, match="teapot") as caught:
+        crane.manifest(f"{address}/{name}")
+    assert type(caught.value) is LabError and caught.value.why.startswith("crane says")
 
 
 def _reset(handler: Handler) -> bool:

@@ -28,7 +28,8 @@ SAID = 400  # characters of crane's words that a message keeps
 
 _PRIVATE = "the registry does not show it to you: it is private, or does not exist"
 _LOGIN = "crane auth login REGISTRY (it writes ~/.docker/config.json)"
-# a piece of crane's words: what kind of error, what it means, what to try
+# a piece of crane's words: what kind of error, what it means, what to try.  The words hold names and digests too,
+# in small letters and digits: a piece must be more than those.
 CAUSES: tuple[tuple[str, type[LabError], str, str], ...] = (
     ("MANIFEST_UNKNOWN", NotFound, "the repository has no such tag or digest", "crane ls lists the tags"),
     ("NAME_UNKNOWN", NotFound, "the registry has no such repository",
@@ -45,7 +46,7 @@ CAUSES: tuple[tuple[str, type[LabError], str, str], ...] = (
      "without a network, use localhost:5000"),
     ("network is unreachable", LabError, "there is no network here", "without a network, use localhost:5000"),
     ("i/o timeout", LabError, "the registry does not answer", "check the network, or use localhost:5000"),
-    ("x509", LabError, "its certificate is not trusted here",
+    (": x509: ", LabError, "its certificate is not trusted here",
      "behind an inspecting proxy, give make lab your certificates"),
     ("server gave HTTP response", LabError, "the registry speaks plain HTTP, crane expected HTTPS",
      "crane takes plain HTTP from localhost and 127.0.0.1 only"),
@@ -53,7 +54,7 @@ CAUSES: tuple[tuple[str, type[LabError], str, str], ...] = (
     ("no child with platform", NotFound, "the image is not made for that platform", "crane manifest lists them"),
     ("could not parse reference", BadInput, "crane does not take that name",
      "a repository's name has two characters or more"),
-    ("404", NotFound, "the registry knows nothing by that name", "check the spelling"),
+    ("404 Not Found", NotFound, "the registry knows nothing by that name", "check the spelling"),
     ("EOF", LabError, "the answer ended too early: the registry, or a proxy, hung up", "try again"),
 )  # fmt: skip
 
