@@ -134,9 +134,17 @@ def registry(argv: list[str]) -> int:
     from labkit.image import kit
     from labkit.image.registry import serve
 
-    with serve(given.address) as address:
-        if given.folder:
-            kit.push(Path(given.folder), address)
-        print(f"serving on {address}; Ctrl-C ends it", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    ends = {signal.SIGINT, signal.SIGTERM}
+    # Until it waits, SIGTERM ends this as Ctrl-C does; at once, as it does by default, would leave crane behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with serve(given.address) as address:
+            if given.folder:
+                kit.push(Path(given.folder), address)
+            # Only now: crane and what pushes must not inherit this.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+            print(f"serving on {address}; Ctrl-C ends it", flush=True)
+            signal.sigwait(ends)
+    except KeyboardInterrupt:
+        return 130  # what a shell reports for SIGINT
     return 0
