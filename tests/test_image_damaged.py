@@ -11,11 +11,13 @@ from image.making import archive, entry, small_layout, stored
 from labkit import cli
 from labkit.errors import Mismatch
 from labkit.image import collect, kit, layers, tarball
+from labkit.image.build.export import export
+from labkit.image.build.stage import Making
 from labkit.image.registry import serve
 from labkit.image.store import Image, Store
 
 SHARED, ONE, TWO = (archive(entry(name, data=name.encode())) for name in ("shared", "one", "two"))
-A, B = "localhost:1/a:1", "localhost:1/b:1"
+A, B, C = "localhost:1/a:1", "localhost:1/b:1", "localhost:1/c:1"
 PARTS = ["configuration", "manifest"]
 
 
@@ -61,6 +63,15 @@ def test_a_pull_heals_it(registry: str, part: str) -> None:
     assert "labkit pull the image again" in caught.value.next and "nothing of it was kept" not in str(caught.value)
     assert store.pull(f"{registry}/small") == store.get(f"{registry}/small") == image
     assert list(collect.verify(store)) == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_another_build_heals_it(store: Store, part: str) -> None:
+    """An image of one's own, which no registry has, is whole again when it is built again."""
+    base = Making.of_image(store.get(A), {}, {}, "\\", None)
+    digest, _ = export(store, base, [C])
+    rot(store.get(C), part)
+    assert export(store, base, [C])[0] == digest == store.get(C).digest
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -73,6 +73,14 @@ class Store:
         check(digest, "sha256:" + hashlib.sha256(data).hexdigest(), f"a blob in {self.blobs}", next=ROTTEN)
         return model.parse(data, f"the blob {digest}")
 
+    def holds(self, digest: str) -> bool:
+        """Is this document here, and true? Its blob is small; a layer's is hashed when it is unpacked."""
+        try:
+            self.document(digest)
+        except (NotFound, Mismatch):
+            return False
+        return True
+
     def put(self, stream: IO[bytes], digest: str, size: int | None, what: str) -> None:
         """Take in a blob that calls itself `digest`. Raises Mismatch, and then keeps nothing."""
         from labkit.image.drafts import draft  # costs 5 ms, and most containers start from the store
@@ -214,7 +222,7 @@ class Store:
                         next="crane manifest shows it",
                     )
             manifest = model.Manifest.read(document)
-            if not self._holds(manifest.config.digest):
+            if not self.holds(manifest.config.digest):
                 self._fetch_blob(wanted, manifest.config)
             for part in manifest.layers:
                 if not self.path(part.digest).exists():  # what a killed pull brought whole is not asked for again
@@ -223,14 +231,6 @@ class Store:
             self._compare(str(wanted), config, platform)
             self.tag(str(wanted), digest)
         return Image(str(wanted), digest, manifest, config, self)
-
-    def _holds(self, digest: str) -> bool:
-        """Is this document here, and true? Its blob is small; a layer's is hashed when it is unpacked."""
-        try:
-            self.document(digest)
-        except (NotFound, Mismatch):
-            return False
-        return True
 
     def _compare(self, name: str, config: model.Config, platform: str | None) -> None:
         """An image for another machine: an error when a platform was asked for, else a word (as with docker)."""

@@ -51,6 +51,6 @@ def export(store: Store, stage: Making, names: Sequence[str]) -> tuple[str, str]
 def _put(store: Store, document: dict[str, Any]) -> dict[str, object]:
     data = json.dumps(document, sort_keys=True).encode()
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    if not store.path(digest).exists():
+    if not store.holds(digest):
         store.put(BytesIO(data), digest, len(data), "a document of the new image")
     return {"digest": digest, "size": len(data)}
