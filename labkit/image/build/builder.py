@@ -19,7 +19,7 @@ from labkit.image.build.building import Building, Outcome, epoch
 from labkit.image.build.dockerfile import Dockerfile, Instruction
 from labkit.image.build.export import export
 from labkit.image.build.plan import SCRATCH, Planned
-from labkit.image.build.problems import at, blame
+from labkit.image.build.problems import at, blame, taught
 from labkit.image.build.result import Built, Progress, Request, Runner, Step
 from labkit.image.build.settings import PROXIES
 from labkit.image.build.stage import OLDEST, Making
@@ -159,11 +159,12 @@ class _Builder(Building):
         self.number = self.progress.begin(title)
         try:
             done = self._do(planned, stage, one)
-        except LabError as error:
-            self.progress.end(self.number, failed=error.what.partition("\n")[0])
-            if error.what.startswith(str(one.place)):
+        except (LabError, OSError) as error:
+            problem = taught(error, f"{one.name} cannot be done")
+            self.progress.end(self.number, failed=problem.what.partition("\n")[0])
+            if problem is error and problem.what.startswith(str(one.place)):
                 raise
-            raise blame(one.place, error) from error
+            raise blame(one.place, problem) from error
         if done.layer is not None:
             stage.take(done.layer)
         stage.note(done.created_by, done.layer)
@@ -205,7 +206,12 @@ class _Builder(Building):
             self.progress.end(number, failed="there is no layer")
             raise LabError("the image would have no layer", why="it begins with scratch, and nothing makes a file",
                            next="COPY something into it", status=1)  # fmt: skip
-        digest, config = export(self.store, stage, names)
+        try:
+            digest, config = export(self.store, stage, names)
+        except (LabError, OSError) as error:
+            problem = taught(error, "the image cannot be written")
+            self.progress.end(number, failed=problem.what)
+            raise problem from problem.__cause__
         self.progress.output(number, f"writing image {config} done\n".encode())
         for name in names:
             self.progress.output(number, f"naming to {name} done\n".encode())

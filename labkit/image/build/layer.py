@@ -18,16 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from labkit.errors import explain
 from labkit.image import layers
 from labkit.image.build.cache import Layer, above
+from labkit.image.build.problems import taught
 from labkit.image.diff import attributes, diff, opaque
 from labkit.image.drafts import draft
 from labkit.image.removal import remove
 from labkit.image.store import Store
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def seal(store: Store, upper: Path, lower: Sequence[Path], below: str, when: int, stubs: Sequence[str] = ()) -> Layer:
@@ -40,17 +39,14 @@ def seal(store: Store, upper: Path, lower: Sequence[Path], below: str, when: int
     try:
         settle(upper, lower, when, stubs)
         layer = _write(store, upper)
+        name = layers.folder() / above(below, layer.diff_id).removeprefix("sha256:")
+        try:
+            upper.rename(name)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else: it is there already
+                raise
     except OSError as error:
-        if error.errno in FULL:
-            explain(error, "cannot keep a new layer", why="nothing of it was kept",
-                    next="labkit prune, or a larger disk: df -h")  # fmt: skip
-        raise
-    name = layers.folder() / above(below, layer.diff_id).removeprefix("sha256:")
-    try:
-        upper.rename(name)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # else: it is there already
-            raise
+        raise taught(error, "cannot keep a new layer") from error
     return layer
 
 

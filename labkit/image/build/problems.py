@@ -7,11 +7,13 @@ Read: labkit.errors.
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple, TypeVar
 
-from labkit.errors import BadInput, LabError
+from labkit.errors import BadInput, LabError, explain
 
 Kind = TypeVar("Kind", bound=LabError)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Place(NamedTuple):
@@ -37,6 +39,19 @@ def blame(place: Place, error: LabError) -> LabError:
     """The same error, of the same kind, as one of that line; with docker build's status, unless it has its own."""
     what, status = error.what.replace("\n", " "), 1 if error.status == LabError("").status else error.status
     return at(place, what, why=error.why, next=error.next, kind=type(error), status=status)
+
+
+def taught(error: LabError | OSError, what: str) -> LabError:
+    """The error as it is, or the system's own as one that says what was being done; not raised yet."""
+    if isinstance(error, LabError):
+        return error
+    why = f"It was about {error.filename}; nothing of the step was kept" if error.filename else ""
+    next_ = "labkit prune, or a larger disk: df -h" if error.errno in FULL else "labkit doctor, and the build again"
+    try:
+        explain(error, what, why=why or "nothing of the step was kept", next=next_)
+    except LabError as made:
+        made.status = 1  # docker build's
+        return made
 
 
 def _few(text: str) -> list[str]:
