@@ -9,6 +9,7 @@ Read: Docker's "Dockerfile reference", COPY --chown; passwd(5), group(5).
 from __future__ import annotations
 
 import os
+import stat
 
 from labkit.errors import NotFound
 from labkit.kernel import constants as C
@@ -39,9 +40,13 @@ def numbers(text: str, root: int) -> tuple[int, int]:
 
 def _row(root: int, file: str, name: str) -> list[str] | None:
     try:
-        fd = openat2(root, file, os.O_RDONLY, resolve=C.RESOLVE_IN_ROOT)
+        # The image says what stands there: to open a pipe would wait for whoever writes to it.
+        fd = openat2(root, file, os.O_RDONLY | os.O_NONBLOCK, resolve=C.RESOLVE_IN_ROOT)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None  # no list, as for labkit run --user
     with os.fdopen(fd, errors="replace") as lines:
         for line in lines:
             row = line.rstrip("\n").split(":")
