@@ -49,6 +49,14 @@ def test_the_escape_character_can_be_another() -> None:
     assert expand(read.stages[0].instructions[0].pairs[0][1] or "", {}, read.escape) == "c:\\d"
 
 
+def test_options_and_here_documents_know_the_backslash_alone() -> None:
+    """As in BuildKit's parser.go and split_command.go: # escape= is for lines that go on, variables and pairs."""
+    text = b"# escape=`\nFROM x\nCOPY --exclude=a\\ b --exclude=c` d/ <<E` /\nin it\nE`\n"
+    (copy,) = dockerfile.read(text).stages[0].instructions
+    assert (copy.options["exclude"], copy.args) == (("a\\ b", "c`"), ("d/", "<<E`", "/"))
+    assert [(each.name, each.data) for each in copy.heredocs] == [("E`", "in it\n")]
+
+
 def test_a_directive_stands_at_the_top() -> None:
     """Behind a comment or an instruction it is a comment; known twice, it is refused."""
     assert joined("# hello\n# escape=`\nRUN a \\\n b") == ["RUN a  b"]

@@ -215,7 +215,7 @@ def _options(name: str, rest: str, place: Place) -> tuple[dict[str, tuple[str, .
     """The --name=value words in front, and what follows them."""
     found: dict[str, tuple[str, ...]] = {}
     while rest.startswith("--"):
-        word = raw_words(rest)[0]
+        word = raw_words(rest)[0]  # with \\, whatever # escape= says: so does BuildKit (extractBuilderFlags)
         rest = rest[len(word) :].lstrip()
         if word == "--":
             break

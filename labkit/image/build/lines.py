@@ -140,7 +140,7 @@ class _Lines:
         if "<<" not in line or TAKES_HEREDOCS.match(line) is None:
             return ()
         found = []
-        for word in raw_words(line):
+        for word in raw_words(line):  # with \\, whatever # escape= says: so does BuildKit (parser.go, heredocsFromLine)
             match = HEREDOC.fullmatch(word)
             if match is None:
                 continue
