@@ -1,4 +1,10 @@
-"""Floor 2: the verbs of the `labkit` command that deal with images: pull, images, history, rmi, prune, registry."""
+"""Floor 2: the verbs of the `labkit` command that deal with images: pull, images, history, rmi, prune, registry.
+
+Owns: their options, what each prints, its exit status, and which signals end the registry.  What they do
+is the store's and labkit.image.collect's.
+
+Read: docker-pull(1), docker-images(1), docker-rmi(1), whose words they use; sigwait(3).
+"""
 
 from __future__ import annotations
 
