@@ -143,7 +143,7 @@ def apply(group: str, wanted: dict[str, Any]) -> list[str]:
         found.pop("memory.swap.max", None)  # a kernel that counts no swap (CONFIG_SWAP=n)
     found = {name: text for name, text in found.items() if text != "max" or os.path.exists(f"{group}/{name}")}
     memory = wanted.get("memory", {})
-    if memory.get("checkBeforeUpdate") and memory.get("limit", -1) >= 0:
+    if memory.get("checkBeforeUpdate") and memory.get("limit", -1) > 0:
         used = int(cgroups.read(group, "memory.current"))
         if used > memory["limit"]:
             raise LabError(f"the container uses {used} bytes, more than {memory['limit']}", status=1,

@@ -2,7 +2,8 @@
 
 Owns: the table from the specification's fields, which were made for version 1, to version 2's files; what
 has no file there is refused when it would limit something, and passed over (with a warning by
-labkit.runtime.document) when the kernel simply does without.
+labkit.runtime.document) when the kernel simply does without.  And which fields mean nothing: most are numbers in
+Go's structures, where 0 and "" stand for "not set".
 
 Read: the OCI runtime specification, config-linux.md, "Control groups"; cgroup-v2.rst.
 """
@@ -27,6 +28,21 @@ NOT_IN_VERSION_2 = {
     ("network", "priorities"): "net_prio is of version 1",
 }
 
+KEPT_PARTS = ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "rdma", "unified")
+MEANT_AT_ZERO = {("cpu", "idle"), ("cpu", "burst")}  # pointers in runc: there, or not
+
+
+def mentioned(resources: dict[str, Any]) -> dict[str, Any]:
+    """Without what leaves a limit as it is: runc, and whoever writes for it, says 0 and "" for that."""
+    found: dict[str, Any] = {}
+    for part in KEPT_PARTS:
+        value = resources.get(part)
+        if isinstance(value, dict) and part not in ("rdma", "unified"):
+            value = {name: one for name, one in value.items() if one or (part, name) in MEANT_AT_ZERO}
+        if value:
+            found[part] = value
+    return found
+
 
 def files(resources: dict[str, Any], *, bfq: bool = False) -> dict[str, str]:
     """{file: text} in the order in which they are written; a line of a text is a write of its own.
@@ -37,21 +53,20 @@ def files(resources: dict[str, Any], *, bfq: bool = False) -> dict[str, str]:
     for (part, field), why in NOT_IN_VERSION_2.items():
         if resources.get(part, {}).get(field):
             raise Refused(f"linux.resources.{part}.{field} cannot be kept", why=why, status=1)
+    resources = mentioned(resources)
     memory = resources.get("memory", {})
     if "swap" in memory and memory["swap"] >= 0:
         limit = memory.get("limit", -1)
         if limit < 0 or memory["swap"] < limit:
             raise BadInput("linux.resources.memory.swap must be at least memory.limit", status=1,
                            why="it counts memory and swap together; cgroup v2 counts swap alone")  # fmt: skip
-    if resources.get("pids", {}).get("limit") == 0:  # podman's way of saying nothing, as runc understands it
-        resources = {name: one for name, one in resources.items() if name != "pids"}
     found = cgroup_texts.files(resources, bfq=bfq)
     cpu, io = resources.get("cpu", {}), resources.get("blockIO", {})
     if "burst" in cpu:
         found["cpu.max.burst"] = str(cpu["burst"])
     if "idle" in cpu:
         found["cpu.idle"] = str(cpu["idle"])
-    lines = [_device_weight(one, bfq) for one in io.get("weightDevice", ()) if "weight" in one]
+    lines = [_device_weight(one, bfq) for one in io.get("weightDevice", ()) if one.get("weight")]
     if lines:
         name = "io.bfq.weight" if bfq else "io.weight"
         found[name] = "\n".join(filter(None, (found.get(name, ""), *lines)))

@@ -16,6 +16,7 @@ from labkit.lean import TYPE_CHECKING
 from labkit.runtime import cgroup_texts
 from labkit.runtime.document import fields, read
 from labkit.runtime.groups import driver
+from labkit.runtime.groups import resources as texts
 from labkit.runtime.life import store
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ FLAGS = {
     "memory_swap": ("memory", "swap", "bytes"),
     "pids_limit": ("pids", "limit", "number"),
 }
-MEANT_AT_ZERO = {("cpu", "idle"), ("cpu", "burst")}
-KEPT_PARTS = ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "rdma", "unified")
 
 
 def asked(given: Given) -> Resources:
@@ -57,13 +56,13 @@ def asked(given: Given) -> Resources:
         if word := getattr(given, flag):
             found.setdefault(part, {})[field] = _value(word, kind, "--" + flag.replace("_", "-"))
     fields.RESOURCES.check(found, "linux.resources")
-    return _mentioned(found)
+    return texts.mentioned(found)
 
 
 def document(raw: bytes | None, name: str) -> Resources:
     """The resources that a document holds: these bytes, or the file of this name. Raises BadInput, NotFound."""
     wanted: Resources = read.resources(raw, name)
-    return _mentioned(wanted)
+    return texts.mentioned(wanted)
 
 
 def _value(word: str, kind: str, option: str) -> int | str:
@@ -77,18 +76,6 @@ def _value(word: str, kind: str, option: str) -> int | str:
         return int(word)
     except ValueError:
         raise BadInput(f"{option} {word!r} is no number", next=f"{option} 100", status=1) from None
-
-
-def _mentioned(wanted: Resources) -> Resources:
-    """Without what leaves a limit as it is: runc writes 0 and "" for that."""
-    found: Resources = {}
-    for part in KEPT_PARTS:
-        value = wanted.get(part)
-        if isinstance(value, dict) and part not in ("rdma", "unified"):
-            value = {name: one for name, one in value.items() if one or (part, name) in MEANT_AT_ZERO}
-        if value:
-            found[part] = value
-    return found
 
 
 def update(place: store.Store, identifier: str, wanted: Resources) -> None:
@@ -105,7 +92,7 @@ def update(place: store.Store, identifier: str, wanted: Resources) -> None:
             else:
                 before[part] = value
         limit, swap = (before.get("memory", {}).get(name, -1) for name in ("limit", "swap"))
-        if 0 <= swap < limit:  # the limit has overtaken it: memory and swap together are at least that
+        if 0 < swap < limit:  # the limit has overtaken it: memory and swap together are at least that
             before["memory"]["swap"] = limit
         store.replace(place.file(identifier, store.CONFIG), leanjson.dumps(config))
 
