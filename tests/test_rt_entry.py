@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.runtime import program
+from labkit.runtime import entry, program
+from labkit.runtime.life import words
 
 TREE = Path(__file__).resolve().parents[1]
 # Of the library, what costs a container's start milliseconds and gives it nothing.
@@ -111,3 +112,36 @@ def test_a_start_imports_nothing_heavy() -> None:
     code = f"import sys; sys.path.append({str(TREE)!r}); import {imports}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+def test_the_verbs_are_the_command_lines() -> None:
+    """The copies of the two tables that are needed before anything is imported say what the tables say."""
+    assert {one.name for one in words.VERBS} == entry.VERBS
+    assert {name for flag in words.GLOBAL if flag.kind != "switch" for name in flag.names} == entry.VALUED
+
+
+@pytest.mark.parametrize(
+    ("line", "verb"),
+    [
+        ("create one", "create"),
+        ("--log /l --log-format json create --bundle /b one", "create"),
+        ("--root foo --debug state one", "state"),
+        ("--root run state one", "state"),
+        ("--root=run state one", "state"),
+        ("--root --log list", "list"),
+        ("exec one run", "exec"),
+        ("--help", "none"),
+        ("", "none"),
+    ],
+)
+def test_a_bundle_is_named_by_the_verb(line: str, verb: str) -> None:
+    """And never by a flag's value: an engine writes flags first, and its verbs would share one bundle."""
+    assert entry.verb(line.split()) == verb
+
+
+def test_engines_verbs_have_bundles_of_their_own(copy: Copy) -> None:
+    """With the flags that containerd and dockerd write before the verb."""
+    given = ["--root", str(copy.folder / "state"), "--log-format", "json"]
+    subprocess.run([copy.program, *given, "features"], env={}, stdout=subprocess.DEVNULL, check=True)
+    names = {path.name.split(".")[-2] for path in copy.bundle.parent.glob("*.bundle")}
+    assert names == {"list", "features"}

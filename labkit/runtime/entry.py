@@ -28,13 +28,17 @@ Module = type(sys)
 HERE = os.path.dirname(os.path.abspath(__file__))
 TAG = f"{sys.implementation.cache_tag}-{sys.hexversion:x}"
 LARGEST = 1 << 24  # bytes
+# What life/words.py has as VERBS, and of GLOBAL what a word follows.  Read from there it would be a module to import
+# before anybody knows which bundle holds it.
+VERBS = frozenset(("create", "run", "start", "state", "list", "kill", "delete", "pause", "resume", "update", "events",
+                   "ps", "spec", "features", "exec"))  # fmt: skip
+VALUED = frozenset(("--root", "--log", "--log-format", "--cgroup-manager", "--rootless"))
 
 
 def main() -> "NoReturn":
     """Run the command line of this process, and end it."""
     gc.disable()  # a container's maker ends before there is anything to collect
-    verb = next((word for word in sys.argv[1:] if word.isalpha()), "none")
-    file = f"{_folder()}/{TAG}.{verb}.bundle"
+    file = f"{_folder()}/{TAG}.{verb(sys.argv[1:])}.bundle"
     known = load(file)
     recorder = None if known else Recorder()
     from labkit.runtime.life import command
@@ -48,6 +52,16 @@ def main() -> "NoReturn":
         status = status or 1  # nobody reads any more
     # No tidying up of a hundred modules: the kernel does that.
     os._exit(status)
+
+
+def verb(argv: "list[str]") -> str:
+    """The verb among these words; none where there is none, as in --help."""
+    before = ""
+    for word in argv:
+        if word in VERBS and before not in VALUED:
+            return word
+        before = "" if before in VALUED else word  # a value is no flag, whatever it looks like
+    return "none"
 
 
 def load(file: str) -> bool:
