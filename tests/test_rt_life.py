@@ -17,7 +17,7 @@ import pytest
 from rt_ground import SLEEP, Ground, ground, until
 from rt_schema import problems
 
-from labkit.kernel import process
+from labkit.kernel import cgroups, process
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces: needs root")]
 
@@ -128,6 +128,27 @@ def test_exec_joins_everything(runtime: Ground) -> None:
     assert runtime("exec", "one", "/usr/bin/sh", "-c", "exit 7").returncode == 7
     assert runtime("exec", "one", "/no/such").returncode == 127
     assert runtime("exec", "one", "/etc").returncode in (126, 127)
+
+
+def test_exec_goes_where_a_divided_cgroup_has_its_processes(runtime: Ground) -> None:
+    """systemd as process 1 leaves the top of its cgroup and hands controllers down: nobody may be there any more."""
+    limits: dict[str, dict[str, Any]] = {
+        "hugetlb": {"hugepageLimits": [{"pageSize": "2MB", "limit": 1 << 21}]},
+        "pids": {"pids": {"limit": 100}},
+    }
+    controller = next((one for one in limits if one in cgroups.controllers(cgroups.root())), None)
+    if controller is None:
+        pytest.skip("no controller of cgroup v2 here to be handed down")
+    runtime.process(*SLEEP)
+    runtime.config["linux"]["resources"] = limits[controller]
+    runtime("run", "--detach", "one", check=True)
+    pid = runtime.state("one")["pid"]
+    top = cgroups.root() / Path(f"/proc/{pid}/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
+    (top / "init.scope").mkdir()
+    cgroups.attach(top / "init.scope", pid)
+    cgroups.enable(top, {controller})
+    said = runtime("exec", "one", "/usr/bin/cat", "/proc/self/cgroup", check=True).stdout
+    assert f"/{top.name}/init.scope" in said
 
 
 def test_exec_takes_a_whole_process(runtime: Ground) -> None:

@@ -9,13 +9,15 @@ Read: setns(2) on a pidfd (Linux 5.8), pid_namespaces(7).
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
-from labkit.errors import Refused
+from labkit.errors import LabError, Refused
 from labkit.kernel import cgroups, process, syscalls
 from labkit.kernel import constants as C
-from labkit.lean import TYPE_CHECKING, signal
+from labkit.kernel.cgroups import tree
+from labkit.lean import TYPE_CHECKING, contents, signal
 from labkit.runtime import channel
 from labkit.runtime.become import settle
 from labkit.runtime.become.ready import ready as understand
@@ -71,7 +73,7 @@ def _inside(state: State, config: dict[str, Any], newborn: born.Newborn, mine: c
             settle.from_outside(newborn.ready, "self")  # before the namespaces: a user namespace would forbid it
             settle.pin(newborn.ready, "initial")
             if state["cgroup"]:
-                cgroups.attach(state["cgroup"], os.getpid())
+                _enter_cgroup(state)
             settle.early(newborn.ready)
             flags = 0
             for one in config.get("linux", {}).get("namespaces", ()):
@@ -113,3 +115,21 @@ def _inside(state: State, config: dict[str, Any], newborn: born.Newborn, mine: c
     if not text.isdigit():
         raise Refused(f"cannot enter container {state['id']}", why=text.removeprefix("error "), status=1)
     return int(text)
+
+
+def _enter_cgroup(state: State) -> None:
+    """Go into the container's cgroup, or where its first process is in it. Raises LabError.
+
+    A container that divides its cgroup (systemd, Docker in Docker) has moved its processes out of the top of it:
+    with controllers handed down, nobody may be there (cgroup-v2.rst, "No Internal Process Constraint": EBUSY).
+    """
+    try:
+        cgroups.attach(state["cgroup"], os.getpid())
+    except LabError as error:
+        if getattr(error.__cause__, "errno", 0) != errno.EBUSY:
+            raise
+        lines = contents(f"/proc/{state['pid']}/cgroup").decode().splitlines()
+        group = tree.top() + next((line[3:] for line in lines if line.startswith("0::")), "")
+        if not group.startswith(f"{state['cgroup']}/"):
+            raise  # it has gone elsewhere: there, this process would not be counted as the container's
+        cgroups.attach(group, os.getpid())
