@@ -38,7 +38,7 @@ SETTINGS = ("kernel/hostname", "kernel/domainname", "kernel/shm_rmid_forced", "k
 # there are is the machine's.
 LIMITS = re.compile(
     r"(memory\.(min|low|high|max|oom\.group|swap\.\w+|zswap\.max)|cpu\.(max|weight|idle)(\.\w+)?|pids\.max|"
-    r"hugetlb\.\w+\.max|cgroup\.(type|freeze|subtree_control))"
+    r"hugetlb\.\w+\.(rsvd\.)?max|cgroup\.(type|freeze|subtree_control))"
 )
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
 

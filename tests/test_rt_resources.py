@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import rt_fingerprint
 
 from labkit.errors import BadInput
-from labkit.runtime.groups import resources
+from labkit.runtime.groups import cgroupfs, resources
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ from labkit.runtime.groups import resources
         ({"cpu": {"idle": 0, "burst": 0}}, {"cpu.max.burst": "0", "cpu.idle": "0"}),
         ({"pids": {"limit": 0}}, {}),
         ({"blockIO": {"weight": 0, "weightDevice": [{"major": 8, "minor": 0, "weight": 0}]}}, {}),
-        ({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}, {"hugetlb.2MB.max": "0"}),
+        ({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}, {"hugetlb.2MB.max": "0", "hugetlb.2MB.rsvd.max": "0"}),
         ({"unified": {"memory.swap.max": "0"}}, {"memory.swap.max": "0"}),
         ({"devices": [{"allow": False, "access": "rwm"}], "network": {"classID": 0, "priorities": []}}, {}),
     ],
@@ -38,3 +40,13 @@ def test_swap_needs_a_limit_below_it(memory: dict[str, int]) -> None:
     """It counts memory too; a limit of 0 is none."""
     with pytest.raises(BadInput, match=r"at least memory\.limit"):
         resources.files({"memory": memory})
+
+
+@pytest.mark.parametrize("kernel", [["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"], ["hugetlb.2MB.max"]])
+def test_promised_huge_pages_are_limited_too(tmp_path: Path, kernel: list[str]) -> None:
+    """Where the kernel counts promises (rsvd), as runc does; an older one has the limit of use alone."""
+    for name in kernel:
+        (tmp_path / name).touch()
+    cgroupfs.apply(str(tmp_path), {"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]})
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(kernel, "4194304")
+    assert all(rt_fingerprint.LIMITS.fullmatch(name) for name in kernel)

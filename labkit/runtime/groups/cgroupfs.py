@@ -141,7 +141,9 @@ def apply(group: str, wanted: dict[str, Any]) -> list[str]:
     found = texts.files(wanted, bfq=os.path.exists(f"{group}/io.bfq.weight"))
     if not os.path.exists(f"{group}/memory.swap.max"):
         found.pop("memory.swap.max", None)  # a kernel that counts no swap (CONFIG_SWAP=n)
-    found = {name: text for name, text in found.items() if text != "max" or os.path.exists(f"{group}/{name}")}
+    # Linux 5.7 has rsvd, and no limit needs no file.
+    found = {name: text for name, text in found.items()
+             if (text != "max" and not name.endswith(".rsvd.max")) or os.path.exists(f"{group}/{name}")}  # fmt: skip
     memory = wanted.get("memory", {})
     if memory.get("checkBeforeUpdate") and memory.get("limit", -1) > 0:
         used = int(cgroups.read(group, "memory.current"))

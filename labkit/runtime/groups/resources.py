@@ -71,7 +71,9 @@ def files(resources: dict[str, Any], *, bfq: bool = False) -> dict[str, str]:
         name = "io.bfq.weight" if bfq else "io.weight"
         found[name] = "\n".join(filter(None, (found.get(name, ""), *lines)))
     for one in resources.get("hugepageLimits", ()):
-        found[f"hugetlb.{one['pageSize']}.max"] = str(one["limit"])
+        # What is used, and what is promised already (mmap): at use it would be too late to say no but by SIGBUS.
+        for what in ("max", "rsvd.max"):
+            found[f"hugetlb.{one['pageSize']}.{what}"] = str(one["limit"])
     rdma = [_rdma(name, one) for name, one in resources.get("rdma", {}).items()]
     if rdma:
         found["rdma.max"] = "\n".join(rdma)
