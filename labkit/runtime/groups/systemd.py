@@ -17,23 +17,35 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jeepney import DBusAddress, DBusErrorResponse, new_method_call
-from jeepney.io.blocking import DBusConnection, open_dbus_connection
 
-from labkit.errors import BadInput, LabError, Refused
+from labkit.errors import BadInput, LabError
 from labkit.kernel import process
 from labkit.kernel.cgroups import forms, tree
 from labkit.runtime import cgroup_texts
+from labkit.runtime.groups import dbus
 
-PATIENCE = 30.0  # seconds for systemd to do what it was asked for
+if TYPE_CHECKING:
+    from jeepney.io.blocking import DBusConnection
+
 MANAGER = DBusAddress("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 INFINITY = 2**64 - 1
-FIRST_PIDS = 0xEFFFFFFC  # the inode of the machine's own pid namespace (include/linux/proc_ns.h)
 MICRO = 1_000_000
+# A file that linux.resources.unified may name: what systemd calls it, and would write there itself.
+UNIFIED = {
+    "memory.high": "MemoryHigh",
+    "memory.max": "MemoryMax",
+    "memory.low": "MemoryLow",
+    "memory.min": "MemoryMin",
+    "memory.swap.max": "MemorySwapMax",
+    "pids.max": "TasksMax",
+    "cpu.weight": "CPUWeight",
+    "io.weight": "IOWeight",
+}
 Property = tuple[str, tuple[str, Any]]  # name, (D-Bus signature, value)
 Resources = dict[str, Any]
 
@@ -48,17 +60,23 @@ def unit(config: dict[str, Any], identifier: str, *, rootless: bool = False) -> 
                        why="with the systemd driver it names a unit, and no folder",
                        next="system.slice:labkit:NAME, or --cgroup-manager cgroupfs")  # fmt: skip
     if name.endswith(".slice"):
-        return slice_, name
+        raise BadInput(f"linux.cgroupsPath {given!r} names a slice", status=1,
+                       why="a slice holds units and no processes, so no container can be in one itself",
+                       next=f"{name}:labkit:NAME, a scope in that slice")  # fmt: skip
     return slice_, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
 
 
 def properties(resources: Resources) -> list[Property]:
     """linux.resources as systemd has them. Raises LabError as groups.resources does."""
     memory, cpu, pids, io = (resources.get(part, {}) for part in ("memory", "cpu", "pids", "blockIO"))
-    found: list[Property] = []
+    found: dict[str, tuple[str, Any]] = {}
 
     def number(name: str, value: int) -> None:
-        found.append((name, ("t", INFINITY if value < 0 else value)))
+        found[name] = ("t", INFINITY if value < 0 else value)
+
+    def quota(value: int, period: int) -> None:
+        number("CPUQuotaPerSecUSec", value * MICRO // period if value > 0 else -1)
+        number("CPUQuotaPeriodUSec", period)
 
     if memory.get("limit"):
         number("MemoryMax", memory["limit"])
@@ -69,17 +87,34 @@ def properties(resources: Resources) -> list[Property]:
     if cpu.get("shares"):
         number("CPUWeight", cgroup_texts.weight_of_shares(cpu["shares"]))
     if cpu.get("quota"):
-        period = cpu.get("period") or cgroup_texts.PERIOD
-        number("CPUQuotaPerSecUSec", cpu["quota"] * MICRO // period if cpu["quota"] > 0 else -1)
-        number("CPUQuotaPeriodUSec", period)
+        quota(cpu["quota"], cpu.get("period") or cgroup_texts.PERIOD)
     if pids.get("limit"):
         number("TasksMax", pids["limit"])
     if io.get("weight"):
         number("IOWeight", cgroup_texts.io_weight(io["weight"]))
+    unified = resources.get("unified", {})
     for field, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
-        if cpu.get(field):
-            found.append((name, ("ay", _mask(cpu[field]))))
-    return found
+        if text := unified.get(f"cpuset.{field}") or cpu.get(field):
+            found[name] = ("ay", _mask(text))
+    # Last, as the file is written last; of the rest systemd has no property, and leaves them alone.
+    for file, name in UNIFIED.items():
+        if file in unified:
+            number(name, _number(file, unified[file].removeprefix("default ")))
+    if "cpu.max" in unified:
+        text, _, period = unified["cpu.max"].partition(" ")
+        quota(_number("cpu.max", text), _number("cpu.max", period or str(cgroup_texts.PERIOD)))
+    return list(found.items())
+
+
+def _number(file: str, text: str) -> int:
+    """The number of a file of the cgroup; -1 for max. Raises BadInput: systemd is told numbers."""
+    if text.strip() == "max":
+        return -1
+    if not text.strip().isdecimal():
+        raise BadInput(f"linux.resources.unified: {file} {text!r} is no number", status=1,
+                       why="with the systemd driver it is a property of a unit too",
+                       next="a number, or max")  # fmt: skip
+    return int(text)
 
 
 def _mask(text: str) -> bytes:
@@ -115,7 +150,7 @@ class Scope:
         self.rootless = rootless
         wanted: list[Property] = [
             ("Description", ("s", f"labkit-runtime container {identifier}")),
-            ("Wants" if self.name.endswith(".slice") else "Slice", _list_or_one(self.name, slice_)),
+            ("Slice", ("s", slice_)),
             ("DefaultDependencies", ("b", False)),
             ("MemoryAccounting", ("b", True)),
             ("CPUAccounting", ("b", True)),
@@ -126,9 +161,8 @@ class Scope:
         ]
         self.stand_in = _waiting_process()
         try:
-            if not self.name.endswith(".slice"):
-                wanted += [("PIDs", ("au", [self.stand_in])), ("Delegate", ("b", True))]
-            with _connected(rootless) as bus:
+            wanted += [("PIDs", ("au", [self.stand_in])), ("Delegate", ("b", True))]
+            with dbus.connected(rootless) as bus:
                 _start(bus, self.name, wanted)
             self.group = self._group()
         except BaseException:
@@ -138,14 +172,14 @@ class Scope:
     def _group(self) -> str:
         """The cgroup's folder, once the kernel says that the stand-in is in it."""
         top = tree.top()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + dbus.PATIENCE
         while time.monotonic() < until:
             with open(f"/proc/{self.stand_in}/cgroup") as file:
                 place = next((line[3:].strip() for line in file if line.startswith("0::")), "")
             if place.rsplit("/", 1)[-1] == self.name:
                 return top + place
             time.sleep(0.002)
-        raise LabError(f"systemd has not started {self.name} for {PATIENCE:g} s", status=1,
+        raise LabError(f"systemd has not started {self.name} for {dbus.PATIENCE:g} s", status=1,
                        next=f"systemctl status {self.name}")  # fmt: skip
 
     def close(self) -> None:
@@ -154,10 +188,6 @@ class Scope:
             os.kill(self.stand_in, signal.SIGKILL)
             os.waitpid(self.stand_in, 0)
             self.stand_in = 0
-
-
-def _list_or_one(name: str, slice_: str) -> tuple[str, Any]:
-    return ("as", [slice_]) if name.endswith(".slice") else ("s", slice_)
 
 
 def _waiting_process() -> int:
@@ -196,7 +226,7 @@ def _start(bus: DBusConnection, name: str, wanted: list[Property]) -> None:
 def change(name: str, resources: Resources, *, rootless: bool = False) -> None:
     """Tell systemd the new limits of a unit. Raises LabError."""
     if wanted := properties(resources):
-        with _connected(rootless) as bus:
+        with dbus.connected(rootless) as bus:
             _call(bus, "SetUnitProperties", "sba(sv)", (name, True, wanted), f"change the unit {name}")
 
 
@@ -206,12 +236,12 @@ def stop(name: str, *, rootless: bool = False) -> None:
     Until it has, nobody can have the name again: an engine that starts a container anew does so within milliseconds.
     """
     what = f"stop the unit {name}"
-    with _connected(rootless) as bus:
-        until = time.monotonic() + PATIENCE
+    with dbus.connected(rootless) as bus:
+        until = time.monotonic() + dbus.PATIENCE
         _call(bus, "StopUnit", "ss", (name, "replace"), what, fine=(NO_SUCH_UNIT,))
         while _call(bus, "GetUnit", "s", (name,), what, fine=(NO_SUCH_UNIT,)):
             if time.monotonic() > until:
-                raise LabError(f"systemd has not stopped {name} for {PATIENCE:g} s", status=1,
+                raise LabError(f"systemd has not stopped {name} for {dbus.PATIENCE:g} s", status=1,
                                next=f"systemctl status {name}")  # fmt: skip
             _call(bus, "ResetFailedUnit", "s", (name,), what, fine=(NO_SUCH_UNIT,))
             time.sleep(0.002)
@@ -220,7 +250,7 @@ def stop(name: str, *, rootless: bool = False) -> None:
 def _call(bus: DBusConnection, method: str, signature: str, arguments: tuple[Any, ...], what: str, *,
           fine: tuple[str, ...] = ()) -> bool:  # fmt: skip
     """Ask; whether systemd did it. Raises SystemdError for an error that is not fine."""
-    reply = bus.send_and_get_reply(new_method_call(MANAGER, method, signature, arguments), timeout=PATIENCE)
+    reply = bus.send_and_get_reply(new_method_call(MANAGER, method, signature, arguments), timeout=dbus.PATIENCE)
     if reply.header.message_type.name != "error":
         return True
     error = DBusErrorResponse(reply)
@@ -231,20 +261,3 @@ def _call(bus: DBusConnection, method: str, signature: str, arguments: tuple[Any
                         next="--cgroup-manager cgroupfs does without it")  # fmt: skip
     said.name = error.name
     raise said
-
-
-def _connected(rootless: bool) -> DBusConnection:
-    """The bus of the machine, or of the user. Raises Refused where there is none, or systemd counts otherwise."""
-    if os.stat("/proc/self/ns/pid").st_ino != FIRST_PIDS:
-        raise Refused("the systemd driver cannot be had here", status=1,
-                      why="this process is in a pid namespace of its own: the numbers that it would tell systemd are "
-                      "other processes there",
-                      next="--cgroup-manager cgroupfs")  # fmt: skip
-    if rootless and "DBUS_SESSION_BUS_ADDRESS" not in os.environ and (run := os.environ.get("XDG_RUNTIME_DIR")):
-        os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={run}/bus"
-    try:
-        return open_dbus_connection("SESSION" if rootless else "SYSTEM")
-    except (OSError, KeyError) as error:
-        raise Refused("the systemd driver cannot be had here", status=1,
-                      why=f"there is no D-Bus to ask systemd over: {error}",
-                      next="--cgroup-manager cgroupfs") from error  # fmt: skip
