@@ -66,7 +66,6 @@ CALLS = [
 # These may fail, and the container is as it should be all the same: why.
 NO_LOSS = {
     "rmdir": "the first is a short cut: what it does not take away is looked at, emptied and tried again",
-    "bpf": "where this machine takes no programs, that is said on standard error",
     "prctl": "the title is for people",
     "fsopen": "where a new proc cannot be had (a user namespace), /proc is taken, once it is known to be one",
     "fsconfig": "the same",
