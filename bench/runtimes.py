@@ -1,8 +1,8 @@
 """`python -m bench.runtimes`: labkit-runtime against runc and, where it starts, crun, on the same bundle.
 
 A whole `run` of /bin/true; a warm start from Python; twenty at once; the memory of the process that waits to be
-started; and `podman run` with each runtime.  In a machine with cgroup v2 alone: a hybrid one makes runc slower than
-it is.
+started; and `podman run` with each runtime.  All of them in turns, so that nobody is always first.  In a machine
+with cgroup v2 alone: a hybrid one makes runc slower than it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from bench import images, machine
-from bench.race import SPARED, Contestant, Times, race, ratio, settle
+from bench.race import SPARED, Contestant, Times, race, ratio, rotated
 from labkit.errors import LabError
 from labkit.image import crane
 from labkit.runtime import container, program
@@ -36,18 +36,23 @@ def main() -> int:
     """Race, and print a line a contestant and the ratios."""
     parser = argparse.ArgumentParser(prog="python -m bench.runtimes", description="labkit-runtime, runc and crun")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    for option, what in (("--at-once-rounds", f"{AT_ONCE} at once"), ("--engine-rounds", "podman run")):
+        parser.add_argument(option, type=int, help=f"of {what}; as many as the others when not given")
     parser.add_argument("--view", help=argparse.SUPPRESS)
     parser.add_argument("--ground", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     try:
         if given.view:
             machine.arrange("v2")
-            return run(given.ground, given.rounds)
+            return run(given.ground, given.rounds, given.at_once_rounds or given.rounds,
+                       given.engine_rounds or given.rounds)  # fmt: skip
         container.require_root()
         with tempfile.TemporaryDirectory(prefix="labkit-bench-") as folder:
             ground = Path(folder)
             bundle(ground)
-            words = ["--ground", folder, "--rounds", str(given.rounds)]
+            words = ["--ground", folder]
+            for name in ("rounds", "at_once_rounds", "engine_rounds"):
+                words += [f"--{name.replace('_', '-')}", str(getattr(given, name) or given.rounds)]
             return machine.within("v2", "bench.runtimes", *words)
     except LabError as error:
         print(f"bench.runtimes: {error}", file=sys.stderr)
@@ -83,7 +88,7 @@ def bundle(ground: Path) -> None:
     program.write(f"{ground}/labkit-runtime")
 
 
-def run(ground: Path, rounds: int) -> int:
+def run(ground: Path, rounds: int, at_once_rounds: int, engine_rounds: int) -> int:
     """As process 1 of the machine."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     os.chdir(ground / "bundle0")
@@ -95,10 +100,10 @@ def run(ground: Path, rounds: int) -> int:
     show("run /bin/true", times, "ms", 1000)
     warm = warm_starts(commands, rounds, environment)
     show("a warm start from Python", warm, "ms", 1000)
-    show(f"{AT_ONCE} at once", at_once(commands, max(3, rounds // 8), environment), "ms", 1000)
-    waiting = {name: [memory(words, environment)] for name, words in commands.items()}
-    show("the process that waits", waiting, "MB", 1e-6)
-    show("podman run", race(engines(ground, commands), max(3, rounds // 4), environment), "ms", 1000)
+    show(f"{AT_ONCE} at once", at_once(commands, at_once_rounds, environment), "ms", 1000)
+    for what, each in waiting(commands, rounds, environment).items():
+        show(f"the process that waits, {what}", each, "MB", 1e-6)
+    show("podman run", race(engines(ground, commands), engine_rounds, environment), "ms", 1000)
     found = ratio(times["labkit-runtime"], times["runc"]).median
     print(f"\naim: a cold run in at most {AIM} of runc's time: {found:.2f}, {'met' if found <= AIM else 'not met'}; "
           f"at most runc's: {'met' if found <= 1 else 'not met'}", flush=True)  # fmt: skip
@@ -111,23 +116,21 @@ def run(ground: Path, rounds: int) -> int:
 
 def warm_starts(commands: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> Times:
     """Seconds for a `run` asked for by this process: by the helper that is there, and by a new program of each."""
-    times: Times = {name: [] for name in commands}
+
+    def start(name: str) -> float:
+        began = time.perf_counter()
+        words = commands[name]
+        if name == "labkit-runtime":
+            status = helper(*words[1:], "run", "warm")
+        else:
+            status = subprocess.run([*words, "run", "warm"], env=environment, stdin=subprocess.DEVNULL).returncode
+        if status:
+            raise LabError(f"{name} failed with {status}")
+        return time.perf_counter() - began
+
     with Helper() as helper:
         SPARED.add(helper.pid)
-        for _ in range(rounds):
-            for name, words in commands.items():
-                began = time.perf_counter()
-                if name == "labkit-runtime":
-                    status = helper(*words[1:], "run", "warm")
-                else:
-                    status = subprocess.run(
-                        [*words, "run", "warm"], env=environment, stdin=subprocess.DEVNULL
-                    ).returncode
-                if status:
-                    raise LabError(f"{name} failed with {status}")
-                times[name].append(time.perf_counter() - began)
-                settle()
-    return times
+        return rotated(commands, rounds, start)
 
 
 def starting(ground: Path, environment: dict[str, str]) -> dict[str, list[str]]:
@@ -149,29 +152,51 @@ def starting(ground: Path, environment: dict[str, str]) -> dict[str, list[str]]:
 
 def at_once(commands: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> Times:
     """Seconds until the last of twenty has ended."""
-    times: Times = {name: [] for name in commands}
-    for _ in range(rounds):
-        for name, words in commands.items():
-            began = time.perf_counter()
-            many = []
-            for number in range(AT_ONCE):
-                one = [*words, "run", "--bundle", f"../bundle{number}", f"b{number}"]
-                many.append(subprocess.Popen(one, env=environment, stdin=subprocess.DEVNULL))
-            if failed := [one.returncode for one in many if one.wait()]:
-                raise LabError(f"{name}: {len(failed)} of {AT_ONCE} failed")
-            times[name].append(time.perf_counter() - began)
-            settle()
-    return times
+
+    def start(name: str) -> float:
+        began = time.perf_counter()
+        many = []
+        for number in range(AT_ONCE):
+            one = [*commands[name], "run", "--bundle", f"../bundle{number}", f"b{number}"]
+            many.append(subprocess.Popen(one, env=environment, stdin=subprocess.DEVNULL))
+        if failed := [one.returncode for one in many if one.wait()]:
+            raise LabError(f"{name}: {len(failed)} of {AT_ONCE} failed")
+        return time.perf_counter() - began
+
+    return rotated(commands, rounds, start)
 
 
-def memory(words: list[str], environment: dict[str, str]) -> float:
-    """Bytes that only the waiting process has, and its part of what it shares (Pss)."""
+def waiting(commands: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> dict[str, Times]:
+    """{kind of memory: bytes of the waiting process}.
+
+    What it has alone (Private), and all that it has in use (Rss).  Pss would be between them, and less the more others
+    run the same program: it halves the text of an interpreter that the race itself runs.
+    """
+    found: dict[str, Times] = {kind: {name: [] for name in commands} for kind in ("Private", "Rss")}
+
+    def look(name: str) -> float:
+        for kind, size in memory(commands[name], environment).items():
+            found[kind][name].append(size)
+        return 0.0
+
+    rotated(commands, rounds, look)
+    return {kind: {name: sizes[1:] for name, sizes in each.items()} for kind, each in found.items()}
+
+
+def memory(words: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Bytes of a process that waits to be started, by kind."""
     subprocess.run([*words, "create", "waits"], env=environment, stdin=subprocess.DEVNULL, check=True)
     state = subprocess.run([*words, "state", "waits"], env=environment, capture_output=True, text=True, check=True)
-    lines = Path(f"/proc/{json.loads(state.stdout)['pid']}/smaps_rollup").read_text().splitlines()
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    text = Path(f"/proc/{json.loads(state.stdout)['pid']}/smaps_rollup").read_text()
     subprocess.run([*words, "delete", "--force", "waits"], env=environment, check=True)
-    return kilobytes * 1024.0
+    return kinds(text)
+
+
+def kinds(text: str) -> dict[str, float]:
+    """Bytes by kind from the text of smaps_rollup."""
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+    private = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]
+    return {"Private": private * 1024.0, "Rss": kilobytes["Rss"] * 1024.0}
 
 
 def engines(ground: Path, commands: dict[str, list[str]]) -> list[Contestant]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import images, machine, observe, race
+from bench import images, machine, observe, race, runtimes
 from bench.race import Contestant
 from labkit.errors import LabError
 
@@ -66,6 +66,26 @@ def test_contestants_take_turns(tmp_path: Path) -> None:
     times = race.race([writer(name, file) for name in "abc"], 4)
     assert {name: len(found) for name, found in times.items()} == {"a": 4, "b": 4, "c": 4}
     assert file.read_text().split() == [*"abc", *"abc", *"bca", *"cab", *"cba"]
+
+
+def test_whatever_is_measured_takes_turns() -> None:
+    """Not commands alone: each is first equally often, and the first round does not count."""
+    asked: list[str] = []
+
+    def measure(name: str) -> float:
+        asked.append(name)
+        return float(len(asked))
+
+    times = race.rotated("abc", 4, measure)
+    assert "".join(asked) == "abc" + "abc" + "bca" + "cab" + "cba"
+    assert times == {"a": [4.0, 9.0, 11.0, 15.0], "b": [5.0, 7.0, 12.0, 14.0], "c": [6.0, 8.0, 10.0, 13.0]}
+
+
+def test_memory_is_what_a_process_has_alone_and_all_of_it() -> None:
+    """From a recorded smaps_rollup; text that others share counts in the one and not in the other."""
+    text = ("55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:     4000 kB\nPss:     2500 kB\nShared_Clean:  2000 kB\n"
+            "Private_Clean:  500 kB\nPrivate_Dirty:  1500 kB\n")  # fmt: skip
+    assert runtimes.kinds(text) == {"Private": 2000 * 1024.0, "Rss": 4000 * 1024.0}
 
 
 def test_the_way_is_cleared_before_each_run(tmp_path: Path) -> None:
