@@ -141,6 +141,27 @@ say([bool(seen_here("127.0.0.1", 8080)), seen_from(there, "10.99.0.1", 8080)])
         assert near is True
         assert far == ""
 
+    def test_a_packet_for_the_loopback_that_a_neighbour_sends_does_not_get_in(self, tmp_path: Path) -> None:
+        """A neighbour that routes 127.0.0.1 to this machine's MAC reaches no loopback port; this machine does."""
+        near, far, rules = in_machine(
+            tmp_path,
+            ATTACHED
+            + """
+ports.publish(ports.parse("127.0.0.1:8080:80"), endpoint, identifier, ledger)
+ports.publish(ports.parse("8081:80"), endpoint, identifier, ledger)
+serve(pid, 80)
+neighbour = ["nsenter", "-t", str(there), "-n"]
+sh(*neighbour, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet")
+sh(*neighbour, "ip", "route", "add", "127.0.0.0/8", "via", "10.99.0.1", "dev", "eth0")
+rules = [rule["comment"] for item in nftables.ruleset("inet", "labkit") if (rule := item.get("rule"))
+         and rule["chain"] == "prerouting" and 8080 in (e["match"]["right"] for e in rule["expr"] if "match" in e)]
+# The second port, for everybody, shows that the packets do arrive.
+say([bool(seen_here("127.0.0.1", 8080)), [seen_from(there, "127.0.0.1", port) for port in (8080, 8081)], rules])
+""",
+        )
+        assert far == ["", "10.99.0.2"]
+        assert near and rules == []
+
     def test_udp_and_a_port_that_the_kernel_chooses(self, tmp_path: Path) -> None:
         """A datagram finds its way in and the answer its way back, on a host port that was free."""
         port, answers = in_machine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from network_ground import in_machine, needs_root
 
 pytestmark = needs_root
@@ -154,13 +155,15 @@ socket.create_server(("0.0.0.0", 8080)).close()
     assert "port 80" in message and "CAP_NET_BIND_SERVICE" in message and "next:" in message
 
 
-def test_taken_off_its_network_a_container_answers_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["", "127.0.0.1:"])
+def test_taken_off_its_network_a_container_answers_no_more(tmp_path: Path, host: str) -> None:
     """`disconnect` of the network that the ports lead over closes them; the address may go to somebody else."""
     in_machine(
         tmp_path,
         SIX
+        + f"host = {host!r}"
         + """
-ports.publish(ports.parse("8080:80"), endpoint, identifier, ledger)
+ports.publish(ports.parse(host + "8080:80"), endpoint, identifier, ledger)
 assert seen_here("127.0.0.1", 8080)
 networks.disconnect("six", identifier, pid)
 for _ in range(500):

@@ -227,8 +227,7 @@ def disconnect(name: str, container: str, pid: int) -> None:
         on = ", ".join(one.name for one in plan.networks_of(container)) or "no network"
         raise NotFound(f"the container is not on network {name}", why=f"it is on {on}")
     ledger = Ledger(container)
-    if any(entry.kind == "forwarder" for entry in ledger.entries()):
-        ports.close_towards((member.v4, member.v6), container, ledger)
+    ports.close_towards((member.v4, member.v6), container, ledger)
     if not member.host_interface:
         _pull(pid, member.device)  # of a veth pair, the machine's end takes the other with it
     bridge.detach(container, ledger, here.name)

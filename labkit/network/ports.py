@@ -2,7 +2,8 @@
 
 Owns: what -p means; the DNAT rule for those who come from outside, which keeps their
 address; and a forwarder for those who come over the machine's loopback, where DNAT does
-not reach.  The forwarder also holds the port, so that nobody else can.
+not reach.  The forwarder also holds the port, so that nobody else can.  There is no rule in
+the hook output: what the machine sends itself is the forwarder's, by whichever address.
 
 Read: nft(8) on dnat and fib; Documentation/networking/ip-sysctl.rst on route_localnet.
 """
@@ -108,7 +109,8 @@ def publish(mappings: Sequence[PortMapping], endpoint: Endpoint, container: str,
             listeners += [(chosen[-1], listener) for listener in several]
         _start_forwarder(listeners, endpoint, ledger)
     rules = [rule for mapping in chosen for rule in _rules(mapping, endpoint, container)]
-    nftables.apply(rules, "cannot publish the ports")
+    if rules:
+        nftables.apply(rules, "cannot publish the ports")
     return chosen
 
 
@@ -202,16 +204,23 @@ def _start_forwarder(listeners: list[tuple[PortMapping, socket.socket]], endpoin
         start_new_session=True,
     )
     os.close(reading)
-    ledger.record("forwarder", pid=child.pid, start=process.start_time(child.pid) or 0)
+    towards = " ".join(filter(None, (endpoint.address, endpoint.address6)))
+    ledger.record("forwarder", pid=child.pid, start=process.start_time(child.pid) or 0, towards=towards)
     os.write(writing, b"written down")
     os.close(writing)
     child.returncode = 0  # its end is the ledger's business, not this object's
 
 
 def _rules(mapping: PortMapping, endpoint: Endpoint, container: str) -> list[Statement]:
-    """The DNAT of one mapping, for each family in which the container can be reached."""
+    """The DNAT of one mapping, for each family in which the container can be reached.
+
+    A port of the loopback gets none.  What the machine sends itself never passes prerouting, so a rule
+    there serves one kind of packet alone: a neighbour's, for 127.0.0.1, sent to this machine's MAC.
+    """
     anywhere = mapping.host == ANY
-    found = []
+    found: list[Statement] = []
+    if mapping.host.startswith("127.") or mapping.host == "::1":
+        return found
     for protocol, address in (("ip", endpoint.address), ("ip6", endpoint.address6)):
         same = (protocol == "ip6") == (":" in mapping.host)
         if not address or not (anywhere or same):
@@ -246,8 +255,9 @@ def unpublish(container: str, ledger: Ledger | None = None) -> None:
 
 def close_towards(addresses: Sequence[str], container: str, ledger: Ledger) -> None:
     """The same, if the container's ports lead to one of these addresses."""
-    targets = {statement["dnat"]["addr"] for rule in _written(container) for statement in rule["expr"]
-               if "dnat" in statement}  # fmt: skip
+    # By the ledger: a port of the loopback has a forwarder, and no rule.
+    targets = {target for entry in ledger.entries() if entry.kind == "forwarder"
+               for target in str(entry.fields.get("towards", "")).split()}  # fmt: skip
     if targets & set(addresses):
         unpublish(container, ledger)
 
