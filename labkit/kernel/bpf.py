@@ -81,12 +81,6 @@ def skip_if(to: int, number: int, over: int) -> Instruction:
     return Instruction(C.BPF_JMP | C.BPF_JEQ | C.BPF_K, to, offset=over, number=number, words=words)
 
 
-def skip_unless_same(to: int, source: int, over: int) -> Instruction:
-    """Jump over so many instructions unless two registers are equal."""
-    words = f"if r{to} != r{source} skip {over}"
-    return Instruction(C.BPF_JMP | C.BPF_JNE | C.BPF_X, to, source, over, words=words)
-
-
 def leave() -> Instruction:
     """Answer with r0."""
     return Instruction(C.BPF_JMP | C.BPF_EXIT, words="exit")

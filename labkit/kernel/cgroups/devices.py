@@ -1,7 +1,7 @@
 """Floor 1: which devices a cgroup's processes may make, read and write: a BPF program.
 
-Owns: device rules in the form that the OCI specification gives them, what they come to (a
-default and its exceptions, as version 1's `devices` controller kept them), and the program.
+Owns: device rules in the form that the OCI specification gives them, what is left of them when those
+that say nothing new are gone, and the program, which asks the last one first.
 cgroup v2 has no file for devices: the kernel asks a program at each open and each mknod.
 
     devices.fence(group, devices.rules([{"allow": False, "access": "rwm"},
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+ANY = "a"
 ACCESS = {"m": C.BPF_DEVCG_ACC_MKNOD, "r": C.BPF_DEVCG_ACC_READ, "w": C.BPF_DEVCG_ACC_WRITE}
 KINDS = {"b": C.BPF_DEVCG_DEV_BLOCK, "c": C.BPF_DEVCG_DEV_CHAR}
 EVERYTHING = sum(ACCESS.values())
@@ -33,7 +34,7 @@ CONTEXT, KIND, WANTED, MAJOR, MINOR = 1, 3, 2, 4, 5  # registers; r1 is free onc
 
 
 class Key(Record):
-    """Which devices: b or c, and numbers; None is any."""
+    """Which devices: b, c or a (both), and numbers; None is any."""
 
     kind: str
     major: int | None
@@ -42,38 +43,66 @@ class Key(Record):
     def __str__(self) -> str:
         return f"{self.kind} {'*' if self.major is None else self.major}:{'*' if self.minor is None else self.minor}"
 
+    def covers(self, other: Key) -> bool:
+        """Whether each device of the other is one of these."""
+        return self.kind in (ANY, other.kind) and all(
+            own in (None, theirs) for own, theirs in ((self.major, other.major), (self.minor, other.minor))
+        )
 
-class Rules(Record):
-    """What a list of rules comes to: an answer, and the devices for which the other one is given."""
+    def meets(self, other: Key) -> bool:
+        """Whether some device can be one of both."""
+        kinds = ANY in (self.kind, other.kind) or self.kind == other.kind
+        pairs = ((self.major, other.major), (self.minor, other.minor))
+        return kinds and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+EVERY_DEVICE = Key(ANY, None, None)
+
+
+class Rule(Record):
+    """An answer for some devices and some ways to use them."""
 
     allow: bool
-    exceptions: dict[Key, int]  # bits of ACCESS
+    key: Key
+    access: int  # bits of ACCESS
 
     def __str__(self) -> str:
-        most, other = ("allow", "deny") if self.allow else ("deny", "allow")
-        lines = [f"{other} {key} {letters(bits)}" for key, bits in self.exceptions.items()]
-        return "\n".join([*lines, f"{most} everything else"])
+        return f"{'allow' if self.allow else 'deny'} {self.key} {letters(self.access)}"
+
+
+class Rules(Record):
+    """What a list of rules comes to: those that count, the last one first, and the answer where none of them speaks."""
+
+    allow: bool
+    asked: tuple[Rule, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.asked), f"{'allow' if self.allow else 'deny'} everything else"])
 
 
 def rules(listed: Iterable[Mapping[str, Any]]) -> Rules:
     """What linux.resources.devices comes to; a later rule overrules an earlier one. Raises BadInput.
 
-    Without any rule everything is allowed.  A rule for all devices (type a, or none) begins anew.
+    That holds for each access by itself: reading and writing at once is allowed when both are.
+    Without any rule everything is allowed.  Rules that change no answer are left out.
     """
-    allow, exceptions = True, dict[Key, int]()
+    allow, kept = True, list[Rule]()  # the first one first
     for one in listed:
-        kind, access = one.get("type", "a"), bits(one.get("access", "rwm"))
-        if kind == "a":
-            allow, exceptions = one["allow"], {}
-            continue
-        if kind not in KINDS:
+        kind, access = one.get("type", ANY), bits(one.get("access", "rwm"))
+        if kind != ANY and kind not in KINDS:
             raise BadInput(f"a device of type {kind!r} cannot be allowed", next="b, c or a")
-        key = Key(kind, _number(one.get("major")), _number(one.get("minor")))
-        if one["allow"] != allow:
-            exceptions[key] = exceptions.get(key, 0) | access
-        elif left := exceptions.pop(key, 0) & ~access:
-            exceptions[key] = left
-    return Rules(allow, exceptions)
+        new = Rule(one["allow"], Key(kind, _number(one.get("major")), _number(one.get("minor"))), access)
+        left = [old._replace(access=old.access & ~access) if new.key.covers(old.key) else old for old in kept]
+        kept = [old for old in left if old.access]
+        if new.key == EVERY_DEVICE and access == EVERYTHING:
+            allow = new.allow
+        elif new.allow != allow or any(_contradict(new, old) for old in kept):
+            kept.append(new)
+    return Rules(allow, tuple(reversed(kept)))
+
+
+def _contradict(one: Rule, other: Rule) -> bool:
+    return one.allow != other.allow and bool(one.access & other.access) and one.key.meets(other.key)
 
 
 def _number(given: int | None) -> int | None:
@@ -102,20 +131,23 @@ def program(wanted: Rules) -> list[bpf.Instruction]:
         bpf.mask(KIND, 0xFFFF),
         bpf.shift_right(WANTED, 16),
     ]
-    for key, access in wanted.exceptions.items():
-        code += _exception(key, access, wanted.allow)
+    for rule in wanted.asked:
+        code += _ask(rule)
     return [*code, bpf.set_to(0, ALLOW if wanted.allow else DENY), bpf.leave()]
 
 
-def _exception(key: Key, access: int, allow: bool) -> list[bpf.Instruction]:
-    """The other answer for these devices; what does not match jumps behind it."""
-    tests: list[tuple[int, int]] = [(KIND, KINDS[key.kind])]
-    tests += [(register, number) for register, number in ((MAJOR, key.major), (MINOR, key.minor)) if number is not None]
-    answer = [bpf.set_to(0, DENY if allow else ALLOW), bpf.leave()]
-    if access != EVERYTHING:
-        # Allowed is who wants nothing beyond it; denied is who wants any of it.
-        last = bpf.skip_if(CONTEXT, 0, 2) if allow else bpf.skip_unless_same(CONTEXT, WANTED, 2)
-        answer = [bpf.copy(CONTEXT, WANTED), bpf.mask(CONTEXT, access), last, *answer]
+def _ask(rule: Rule) -> list[bpf.Instruction]:
+    """One rule: what does not match jumps behind it, and so does what it leaves undecided."""
+    tests = [(KIND, KINDS[rule.key.kind])] if rule.key.kind != ANY else []
+    numbers = ((MAJOR, rule.key.major), (MINOR, rule.key.minor))
+    tests += [(register, number) for register, number in numbers if number is not None]
+    answer = [bpf.set_to(0, ALLOW if rule.allow else DENY), bpf.leave()]
+    if rule.access != EVERYTHING:
+        if rule.allow:  # what is allowed need not be asked of the earlier ones; they decide on the rest
+            undecided = [bpf.mask(WANTED, EVERYTHING & ~rule.access), bpf.skip_unless(WANTED, 0, 2)]
+        else:  # one denied access denies them all
+            undecided = [bpf.copy(CONTEXT, WANTED), bpf.mask(CONTEXT, rule.access), bpf.skip_if(CONTEXT, 0, 2)]
+        answer = [*undecided, *answer]
     size = len(tests) + len(answer)
     return [bpf.skip_unless(*one, over=size - place - 1) for place, one in enumerate(tests)] + answer
 
