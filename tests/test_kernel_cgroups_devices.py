@@ -181,6 +181,14 @@ def test_a_program_that_is_refused_says_why(group: Path) -> None:
     with pytest.raises(LabError, match="cannot load the BPF program") as caught:
         bpf.load(C.BPF_PROG_TYPE_CGROUP_DEVICE, [bpf.leave()], "nothing")
     assert "R0 !read_ok" in caught.value.why
+    assert "root" not in caught.value.next  # the caller is root already
+
+
+@marked
+def test_a_cgroup_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A LabError with the cgroup's name, as for every other reason."""
+    with pytest.raises(LabError, match=r"cannot attach a BPF program to .*none"):
+        devices.fence(tmp_path / "none", devices.rules([]))
 
 
 @marked

@@ -65,6 +65,20 @@ NAMES = [
 
 @pytest.mark.root
 @needs_root[1]
+def test_a_refused_context_is_told_in_the_kernels_words(tmp_path: Path) -> None:
+    """The log of a mount context ends with the context: its words go along with the OSError."""
+    program = """
+    try:
+        mounts.new("tmpfs", ("nonsense",))
+    except OSError as error:
+        say([error.errno, error.kernel_words, str(error)])
+    """
+    [(number, words, text)] = inside(tmp_path, program)
+    assert number == 22 and "Unknown parameter 'nonsense'" in words and words in text and "fsconfig(" in text
+
+
+@pytest.mark.root
+@needs_root[1]
 def test_mounts_on_strange_names_are_found(tmp_path: Path) -> None:
     """Spaces, umlauts, line feeds, what Python calls line ends: is_mounted sees each, and not its neighbours."""
     program = f"""

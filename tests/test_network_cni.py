@@ -35,6 +35,25 @@ def test_the_bridge_plugin_gives_a_container_its_place(tmp_path: Path, version: 
     assert owned == ["file", "mount", "file", "command"]
 
 
+def test_a_namespace_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    """A process that is gone: the error names it, and says what was wanted of it; nothing is left."""
+    words, left = with_plugins(
+        tmp_path,
+        """
+        write()
+        ledger = Ledger(C1)
+        try:
+            cni.attach(C1, 2**22 - 1, ledger, "lan")
+        except LabError as error:
+            words = str(error)
+        ledger.release_all()
+        say([words, held()])
+        """,
+    )
+    assert "cannot keep the network namespace of process 4194303" in words and "errno 2" in words
+    assert left == [[], [], 0, []]
+
+
 def test_published_ports_are_portmaps_business(tmp_path: Path) -> None:
     """The mapping reaches the plugin that has the capability: a neighbour of the machine is served."""
     seen, left = with_plugins(

@@ -140,9 +140,20 @@ def load(kind: int, program: Sequence[Instruction], name: str) -> int:
     try:
         return call("bpf", C.BPF_PROG_LOAD, attributes, ctypes.sizeof(attributes))
     except OSError as error:
-        said = _verifier(attributes) if error.errno != errno.EPERM else ""  # the verifier refuses with EACCES, EINVAL
-        why = f"the verifier says: {said}" if said else "loading one takes CAP_BPF (or CAP_SYS_ADMIN) in the machine"
-        errors.explain(error, f"cannot load the BPF program {name}", why=why, next="be root of the machine itself")
+        why, advice = _refused(error, attributes)
+        errors.explain(error, f"cannot load the BPF program {name}", why=why, next=advice)
+
+
+def _refused(error: OSError, attributes: Load) -> tuple[str, str]:
+    """Why a program was not taken, and what to try: the verifier refuses with EACCES or EINVAL, and has words."""
+    if error.errno == errno.EPERM:
+        return "loading one takes CAP_BPF (or CAP_SYS_ADMIN) in the machine", "be root of the machine itself"
+    if said := _verifier(attributes):
+        return f"the verifier says: {said}", "labkit.kernel.bpf.listing shows the program with its line numbers"
+    return (
+        "this kernel may lack what the program needs",
+        "CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF in its configuration",
+    )
 
 
 def _verifier(attributes: Load) -> str:
@@ -163,7 +174,10 @@ def attach(program: int, group: str | os.PathLike[str], kind: int) -> None:
     Several are asked in turn, those of the cgroups above too, and each must agree.  It stays
     attached until the cgroup is removed.  kind -- BPF_CGROUP_...  Raises LabError.
     """
-    fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        errors.explain(error, f"cannot attach a BPF program to {group}", why="that is no cgroup which can be opened")
     try:
         attributes = Attach(fd, program, kind, C.BPF_F_ALLOW_MULTI)
         call("bpf", C.BPF_PROG_ATTACH, attributes, ctypes.sizeof(attributes))

@@ -14,12 +14,14 @@ from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel import mountinfo
 from labkit.kernel.attempts import attempt, noted
+from labkit.kernel.causes_words import context_log
 from labkit.kernel.mountinfo import lines as lines  # known by this module's name too
 from labkit.kernel.mountinfo import unescape as unescape
 from labkit.kernel.syscalls import call
-from labkit.lean import TYPE_CHECKING
+from labkit.lean import TYPE_CHECKING, StrPath
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 FLAGS = {
@@ -173,16 +175,29 @@ def set_attributes(fd: int, *, on: int = 0, off: int = 0, recursive: bool = Fals
     call("mount_setattr", fd, "", flags, given, ctypes.sizeof(given))
 
 
-def new(kind: str, flags: tuple[str, ...] = (), attributes: int = 0, source: str = "") -> int:
-    """A new mount of file system type `kind`, attached nowhere yet (fsopen(2), fsmount(2)). Raises OSError."""
+def new(kind: str, flags: tuple[str, ...] = (), attributes: int = 0, source: str = "",
+        settings: Iterable[tuple[str, StrPath]] = ()) -> int:  # fmt: skip
+    """A new mount of file system type `kind`, attached nowhere yet (fsopen(2), fsmount(2)).
+
+    settings -- names and values, in the order in which the kernel is to hear of them.
+    Raises OSError; what the kernel wrote into the context's log is in its text and, alone, its `kernel_words`.
+    """
     context = call("fsopen", kind, C.FSOPEN_CLOEXEC)
     try:
         if source:
             call("fsconfig", context, C.FSCONFIG_SET_STRING, "source", source, 0)
+        for name, value in settings:
+            call("fsconfig", context, C.FSCONFIG_SET_STRING, name, value, 0)
         for flag in flags:
             call("fsconfig", context, C.FSCONFIG_SET_FLAG, flag, None, 0)
         call("fsconfig", context, C.FSCONFIG_CMD_CREATE, None, None, 0)
         return call("fsmount", context, C.FSMOUNT_CLOEXEC, attributes)
+    except OSError as error:
+        # The log ends with the context, so it goes along with the error.
+        if words := context_log(context):
+            error.kernel_words = words  # type: ignore[attr-defined]
+            error.strerror = f"{error.strerror}; the kernel says: {words}"
+        raise
     finally:
         os.close(context)
 

@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 
 from labkit.errors import LabError
-from labkit.kernel import attempts, causes, namespaces
+from labkit.kernel import attempts, causes, mounts, namespaces
 from labkit.kernel import constants as C
-from labkit.kernel.causes_words import Listener, context_log
+from labkit.kernel.causes_words import Listener
 from labkit.kernel.syscalls import call
 
 
@@ -41,25 +41,12 @@ def mount_overlay(target: Path, lower: list[Path], upper: Path, work: Path) -> N
 
 
 def _mount_by_context(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
-    context = call("fsopen", "overlay", C.FSOPEN_CLOEXEC)
-    try:
-        call("fsconfig", context, C.FSCONFIG_SET_STRING, "source", "overlay", 0)
-        # The kernel wants the top layer first; an image names the bottom one first.
-        for folder in reversed(lower):
-            call("fsconfig", context, C.FSCONFIG_SET_STRING, "lowerdir+", folder, 0)
-        call("fsconfig", context, C.FSCONFIG_SET_STRING, "upperdir", upper, 0)
-        call("fsconfig", context, C.FSCONFIG_SET_STRING, "workdir", work, 0)
-        if namespaces.nested():
-            # Root of a user namespace may not set trusted.*: the marks are user.overlay.* then (Linux 5.11).
-            call("fsconfig", context, C.FSCONFIG_SET_FLAG, "userxattr", None, 0)
-        call("fsconfig", context, C.FSCONFIG_CMD_CREATE, None, None, 0)
-        tree = call("fsmount", context, C.FSMOUNT_CLOEXEC, 0)
-    except OSError as error:
-        # Its log ends with the context, so it goes along with the error.
-        error.kernel_words = context_log(context)  # type: ignore[attr-defined]
-        raise
-    finally:
-        os.close(context)
+    # The kernel wants the top layer first; the caller names the bottom one first.
+    settings = [("lowerdir+", folder) for folder in reversed(lower)]
+    settings += [("upperdir", upper), ("workdir", work)]
+    # Root of a user namespace may not set trusted.*: the marks are user.overlay.* then (Linux 5.11).
+    flags = ("userxattr",) if namespaces.nested() else ()
+    tree = mounts.new("overlay", flags, source="overlay", settings=settings)
     try:
         call("move_mount", tree, "", -100, target, C.MOVE_MOUNT_F_EMPTY_PATH)  # -100: AT_FDCWD
     finally:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labkit import paths
-from labkit.errors import BadInput, LabError, NotFound, explain
+from labkit.errors import BadInput, LabError, NotFound
 from labkit.kernel import mounts
 from labkit.kernel.ledger import Entry, Ledger
 from labkit.network import cni_config
@@ -197,8 +197,9 @@ def _keep_namespace(container: str, pid: int, ledger: Ledger) -> Path:
     ledger.record("mount", path=str(name))
     try:
         mounts.mount(f"/proc/{pid}/ns/net", name, None, ["bind"])
-    except OSError as error:
-        explain(error, f"cannot keep the network namespace of process {pid} under a name")
+    except LabError as error:
+        what = f"cannot keep the network namespace of process {pid} under a name"
+        raise LabError(what, why=error.why, next=error.next) from error
     return name
 
 
