@@ -16,6 +16,7 @@ from pathlib import Path
 
 from labkit.errors import NotFound, explain
 from labkit.kernel import constants, rtnetlink
+from labkit.kernel.attempts import attempt
 from labkit.kernel.netlink import Netlink
 from labkit.kernel.syscalls import call
 from labkit.network.endpoint import Endpoint
@@ -43,20 +44,28 @@ def configure(endpoint: Endpoint) -> None:
 def visit(pid: int) -> Iterator[None]:
     """Be in the network namespace of process `pid` meanwhile; sockets opened there stay in it.
 
-    Raises NotFound when the process is gone.  Refused in a process with threads: see labkit.kernel.syscalls.
+    Raises NotFound when the process is gone, LabError when its network may not be entered.
+    Refused in a process with threads: see labkit.kernel.syscalls.
     """
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
+        _enter(pid)
+        try:
+            yield
+        finally:
+            call("setns", home, constants.CLONE_NEWNET)
+    finally:
         os.close(home)
-        if isinstance(error, FileNotFoundError):
-            raise NotFound(f"process {pid} is gone, and its network with it") from error
+
+
+def _enter(pid: int) -> None:
+    try:
+        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(f"process {pid} is gone, and its network with it") from error
+    except OSError as error:
         explain(error, f"cannot look into the network of process {pid}")
     try:
-        call("setns", there, constants.CLONE_NEWNET)
-        yield
+        attempt(f"cannot enter the network of process {pid}", "setns", there, constants.CLONE_NEWNET)
     finally:
-        call("setns", home, constants.CLONE_NEWNET)
         os.close(there)
-        os.close(home)
