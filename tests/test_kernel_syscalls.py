@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.kernel import capabilities, constants, namespaces, process, syscalls
+from labkit.kernel import capabilities, constants, loopback, mounts, namespaces, process, syscalls
 from labkit.kernel.syscalls import call, clone3, openat2, recording
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces: needs root")
@@ -206,7 +206,23 @@ os.execvp("grep", ["grep", "^Cap", "/proc/self/status"])
          'move_mount(5, "", AT_FDCWD, "/x", MOVE_MOUNT_F_EMPTY_PATH)'),
         ("fsconfig", (5, constants.FSCONFIG_SET_STRING, "source", "x", 0),
          'fsconfig(5, FSCONFIG_SET_STRING, "source", "x", 0)'),
-        ("prctl", (constants.PR_CAP_AMBIENT, 4, 0, 0, 0), "prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)"),
+        ("prctl", (constants.PR_CAP_AMBIENT, 4, 0, 0, 0), "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)"),
+        ("prctl", (constants.PR_CAP_AMBIENT, 2, 5, 0, 0),
+         "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0)"),
+        ("prctl", (constants.PR_CAPBSET_DROP, 0, 0, 0, 0), "prctl(PR_CAPBSET_DROP, CAP_CHOWN, 0, 0, 0)"),
+        ("prctl", (constants.PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)"),
+        ("open_tree", (5, "", constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | constants.AT_EMPTY_PATH),
+         'open_tree(5, "", OPEN_TREE_CLONE|AT_EMPTY_PATH|OPEN_TREE_CLOEXEC)'),
+        ("socket", (2, 2 | constants.SOCK_CLOEXEC, 0), "socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, 0)"),
+        ("ioctl", (3, constants.SIOCSIFFLAGS, loopback.Request(b"lo", 9)),
+         'ioctl(3, SIOCSIFFLAGS, {ifr_name="lo", ifr_flags=IFF_UP|IFF_LOOPBACK})'),
+        ("keyctl", (1, "_ses.x", 0, 0, 0), 'keyctl(KEYCTL_JOIN_SESSION_KEYRING, "_ses.x", 0, 0, 0)'),
+        ("openat2", (5, "etc", syscalls.OpenHow(os.O_CLOEXEC | constants.O_PATH, 0, constants.RESOLVE_IN_ROOT), 24),
+         'openat2(5, "etc", {flags=O_RDONLY|O_CLOEXEC|O_PATH, resolve=RESOLVE_IN_ROOT}, 0x18)'),
+        ("mount_setattr", (5, "", 0, mounts.Attributes(attr_set=1, attr_clr=0x70), 32),
+         'mount_setattr(5, "", 0, {attr_set=MOUNT_ATTR_RDONLY, attr_clr=MOUNT_ATTR__ATIME}, 0x20)'),
+        ("capset", (capabilities.Header(0x20080522, 0), capabilities.Data(effective0=1 << 5)),
+         "capset({version=0x20080522, pid=0}, {effective=CAP_KILL, permitted=0, inheritable=0})"),
         ("clone3", (syscalls.CloneArgs(flags=constants.CLONE_NEWUTS), 88), "clone3({flags=CLONE_NEWUTS}, 0x58)"),
     ],
 )  # fmt: skip

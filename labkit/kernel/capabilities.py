@@ -32,6 +32,9 @@ class Header(ctypes.Structure):
 
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int32)]
 
+    def __str__(self) -> str:
+        return f"{{version={self.version:#x}, pid={self.pid}}}"
+
 
 class Data(ctypes.Structure):
     """struct __user_cap_data_struct, twice: 64 bits a set."""
@@ -39,6 +42,13 @@ class Data(ctypes.Structure):
     _fields_ = [
         (f"{name}{half}", ctypes.c_uint32) for half in (0, 1) for name in ("effective", "permitted", "inheritable")
     ]
+
+    def __str__(self) -> str:
+        sets = {name: getattr(self, f"{name}0") | getattr(self, f"{name}1") << 32
+                for name in ("effective", "permitted", "inheritable")}  # fmt: skip
+        whole = (1 << len(NAMES)) - 1
+        words = {name: "all" if mask == whole else "|".join(names(mask)) or "0" for name, mask in sets.items()}
+        return f"{{{', '.join(f'{name}={word}' for name, word in words.items())}}}"
 
 
 def bits(names: list[str]) -> int:

@@ -111,6 +111,7 @@ AT_RECURSIVE = 0x8000
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 OPEN_TREE_CLONE = 0x1
 AT_EMPTY_PATH = 0x1000
+OPEN_TREE_CLOEXEC = 0o2000000  # O_CLOEXEC
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
@@ -257,9 +258,12 @@ KEY_USR_SEARCH = 0x00080000
 # --- sockets and devices: asm-generic/socket.h, linux/net.h, linux/sockios.h, linux/if.h
 AF_INET = 2
 SOCK_DGRAM = 2
+SOCK_CLOEXEC = 0o2000000  # O_CLOEXEC
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
+IFF_LOOPBACK = 0x8
+IFF_RUNNING = 0x40
 
 # include/uapi/asm-generic/resource.h; the same on both architectures.
 RLIMIT_CPU = 0

@@ -12,6 +12,7 @@ import os
 
 from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
+from labkit.kernel import flagwords
 from labkit.kernel.syscalls import call
 
 
@@ -20,14 +21,18 @@ class Request(ctypes.Structure):
 
     _fields_ = [("name", ctypes.c_char * 16), ("flags", ctypes.c_short), ("rest", ctypes.c_char * 22)]
 
+    def __str__(self) -> str:
+        name = self.name.decode(errors="replace")
+        return f'{{ifr_name="{name}", ifr_flags={flagwords.flags("IFF_", self.flags & 0xFFFF) or "0"}}}'
+
 
 def up() -> None:
     """Turn `lo` on. Raises OSError."""
-    socket = call("socket", C.AF_INET, C.SOCK_DGRAM | os.O_CLOEXEC, 0)  # SOCK_CLOEXEC has O_CLOEXEC's number
+    socket = call("socket", C.AF_INET, C.SOCK_DGRAM | C.SOCK_CLOEXEC, 0)
     try:
-        request = Request(b"lo")
-        call("ioctl", socket, C.SIOCGIFFLAGS, request)
-        request.flags |= C.IFF_UP
-        call("ioctl", socket, C.SIOCSIFFLAGS, request)
+        found = Request(b"lo")
+        call("ioctl", socket, C.SIOCGIFFLAGS, found)
+        # One of its own: a recording shows a structure as it is when somebody reads the recording.
+        call("ioctl", socket, C.SIOCSIFFLAGS, Request(b"lo", found.flags | C.IFF_UP))
     finally:
         os.close(socket)

@@ -12,7 +12,7 @@ import os
 
 from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
-from labkit.kernel import mountinfo
+from labkit.kernel import flagwords, mountinfo
 from labkit.kernel.attempts import attempt, noted
 from labkit.kernel.causes_words import context_log
 from labkit.kernel.mountinfo import lines as lines  # known by this module's name too
@@ -93,6 +93,13 @@ class Attributes(ctypes.Structure):
     """struct mount_attr, mount_setattr(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+    def __str__(self) -> str:
+        words = [f"{name}={flagwords.flags('MOUNT_ATTR_', value)}"
+                 for name, value in (("attr_set", self.attr_set), ("attr_clr", self.attr_clr)) if value]  # fmt: skip
+        words += [f"propagation={flagwords.flags('MS_', self.propagation)}"] if self.propagation else []
+        words += [f"userns_fd={self.userns_fd}"] if self.attr_set & C.MOUNT_ATTR_IDMAP else []
+        return f"{{{', '.join(words)}}}"
 
 
 def unmount(target: Path | str, *, detach: bool = False) -> None:

@@ -247,7 +247,7 @@ def describe(name: str, arguments: tuple[Argument, ...]) -> str:
             return str(argument)
         if isinstance(argument, int):
             plain = str(argument) if -4096 < argument < 10 else hex(argument)
-            return flagwords.word(name, place, argument) or plain
+            return flagwords.word(name, place, argument, arguments) or plain
         if isinstance(argument, bytes):
             argument = argument.decode(errors="replace")
         if isinstance(argument, (ctypes.Structure, ctypes.Array)):
@@ -258,7 +258,7 @@ def describe(name: str, arguments: tuple[Argument, ...]) -> str:
 
 
 def structure(argument: ctypes.Structure | ctypes.Array[ctypes.c_char]) -> str:
-    """In its own words, {flags=CLONE_NEWPID}, where its class has some; else the class's name, {OpenHow}."""
+    """In its own words, {flags=CLONE_NEWPID}, where its class has some; else the class's name, {Load}."""
     return f"{{{type(argument).__name__}}}" if type(argument).__str__ is object.__str__ else str(argument)
 
 
@@ -269,6 +269,12 @@ class OpenHow(ctypes.Structure):
     """struct open_how, openat2(2)."""
 
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+    def __str__(self) -> str:
+        words = [f"flags={flagwords.opening(self.flags)}"]
+        words += [f"mode={self.mode:#o}"] if self.mode else []
+        words += [f"resolve={flagwords.flags('RESOLVE_', self.resolve)}"] if self.resolve else []
+        return f"{{{', '.join(words)}}}"
 
 
 class CloneArgs(ctypes.Structure):

@@ -45,6 +45,9 @@ class Program(ctypes.Structure):
 
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
+    def __str__(self) -> str:
+        return f"{{len={self.length}}}"
+
 
 def install(profile: Profile) -> int | None:
     """Compile a profile and put it on this process; the listener's descriptor, if it passes calls on.
