@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from labkit.draw import changes, mounttree, network, overlay, processes
 from labkit.draw.svg import Canvas, Picture
+from labkit.kernel import capabilities
 from labkit.observe.model import Change, Network, Snapshot
 from labkit.observe.mountinfo import Mount
 from labkit.observe.stack import File, Layer, Stack
@@ -83,6 +84,24 @@ def test_a_long_detail_takes_more_lines_and_is_not_cut() -> None:
     drawn = ["".join(words.itertext()) for words in ET.fromstring(picture.svg).iter() if words.tag.endswith("text")]
     assert "…" not in "".join(drawn)
     assert all(any(limit in line for line in drawn) for limit in limits)
+
+
+def test_the_drops_of_capabilities_are_one_line() -> None:
+    """Forty calls that differ in the capability alone name the first and the last; what comes behind is drawn."""
+    drops = [f"prctl(PR_CAPBSET_DROP, {name}, 0, 0, 0) = 0" for name in capabilities.NUMBERS]
+    picture = changes.changes([], [*drops, "setgroups(0, NULL) = 0"])
+    right(picture)
+    row, last = picture.text.splitlines()[-2:]
+    assert row == f"  prctl(PR_CAPBSET_DROP, CAP_CHOWN … CAP_CHECKPOINT_RESTORE, 0, 0, 0) = 0  × {len(drops)}"
+    assert last == "  setgroups(0, NULL) = 0"
+
+
+def test_a_call_with_many_flags_is_drawn_whole() -> None:
+    """Flags have no space between them: the line is broken behind one, and nothing is cut off."""
+    kinds = "|".join(f"CLONE_NEW{kind}" for kind in ("NS", "UTS", "IPC", "PID", "NET", "USER", "TIME"))
+    picture = changes.changes([], [f"clone3({{flags={kinds}|CLONE_INTO_CGROUP}}, 0x58) = 8178"])
+    right(picture)
+    assert "CLONE_INTO_CGROUP}, 0x58)" in picture.svg and picture.svg.count("…") == 0
 
 
 MANY = snapshot(

@@ -40,6 +40,9 @@ LOOK = {
 }
 MINUS = {"-": "–"}  # as wide as the plus
 FAILED = re.compile(r" = -1 (\w+)$")
+# A bounding set is given away capability by capability: forty lines that would hide all that comes behind them.
+GIVEN = re.compile(r"(prctl\(PR_CAPBSET_DROP, )(\w+)(, .*)")
+LINES, INSET = 3, 14  # lines that one call takes at most; pixels that those behind the first are moved in
 
 
 def changes(found: Sequence[Change], calls: Sequence[object] = ()) -> Picture:
@@ -139,25 +142,37 @@ def _change(canvas: Canvas, top: float, head: str, change: Change | None, column
 
 
 def _folded(texts: Iterable[str]) -> list[tuple[str, int]]:
-    """The same call with the same answer several times in a row, as one with its count."""
+    """The same call with the same answer several times in a row, as one with its count.
+
+    Those that drop a capability differ in it alone: of a row of them, the first and the last are named.
+    """
     found: list[tuple[str, int]] = []
+    first = ""  # of the row that found[-1] is
     for text in texts:
-        if found and found[-1][0] == text:
-            found[-1] = (text, found[-1][1] + 1)
+        old, new = GIVEN.fullmatch(first), GIVEN.fullmatch(text)
+        if found and first == text:
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        elif old and new and old[3] == new[3]:
+            found[-1] = (f"{old[1]}{old[2]} … {new[2]}{old[3]}", found[-1][1] + 1)
         else:
             found.append((text, 1))
+            first = text
     return found
 
 
 def _wrapped(text: str, times: int) -> list[str]:
-    """A call in one line or in two, broken before its answer, or at a space."""
-    room = END - RIGHT - (56 if times > 1 else 0)
-    if width(text, 11.5, mono=True) <= room:
-        return [text]
-    fits = int(room / (11.5 * MONO)) if text.isascii() else len(cut(text, room, 11.5, mono=True)) // 2
-    answer, space = text.rfind(" = ", fits // 3, fits + 3), text.rfind(" ", fits // 3, fits)
-    end = next((place + 1 for place in (answer, space) if place > 0), fits)
-    return [text[:end].rstrip(), text[end:]]
+    """A call in up to LINES lines, broken before its answer, or at a space, or behind a flag."""
+    found: list[str] = []
+    while len(found) < LINES - 1:
+        room = END - RIGHT - (56 if times > 1 else 0) - (INSET if found else 0)
+        if width(text, 11.5, mono=True) <= room:
+            break
+        fits = int(room / (11.5 * MONO)) if text.isascii() else len(cut(text, room, 11.5, mono=True)) // 2
+        answer, space = text.rfind(" = ", fits // 3, fits + 3), text.rfind(" ", fits // 3, fits)
+        end = next((place + 1 for place in (answer, space, text.rfind("|", fits // 3, fits)) if place > 0), fits)
+        found.append(text[:end].rstrip())
+        text = text[end:]
+    return [*found, text]
 
 
 def _height(lines: Sequence[str]) -> float:
@@ -169,7 +184,7 @@ def _call(canvas: Canvas, top: float, text: str, times: int, lines: Sequence[str
         canvas.box(RIGHT - 6, top + 2, END - RIGHT + 8, _height(lines) - 4, RED, DEEP_RED, dashed=True, title=text)
     room = END - RIGHT - (56 if times > 1 else 0)
     for number, line in enumerate(lines):
-        inset = 14 * number
+        inset = INSET if number else 0
         canvas.label(RIGHT + inset, top + 15.5 + 15 * number, line, room - inset, 11.5, INK, mono=True, title=text)
     if times > 1:
         canvas.label(END - 4, top + 15.5, f"× {times}", 50, 11.5, FAINT, anchor="end", bold=True)
