@@ -90,6 +90,7 @@ def test_a_birth_is_walked_step_by_step(runtime: Ground) -> None:
         assert birth.finish() == 5
         assert [step.name for step in birth.steps] == NAMED
         assert birth.said == "born\n"
+        assert birth.steps[-1].calls[0].startswith('execve("/usr/bin/sh", ["/usr/bin/sh", "-c",')
     film = birth.film()
     assert film.text.splitlines()[0].split()[1] == "cloned" and film.sheet().count("<svg") == len(NAMED) + 1
     assert runtime.left() == []
@@ -102,6 +103,33 @@ def test_left_in_the_middle_nothing_remains(runtime: Ground, name: str) -> None:
         birth.to(name)
     assert runtime.left() == []
     assert not [path for path in runtime.folder.iterdir() if path.name.startswith(".birth")]
+
+
+def test_a_birth_that_cannot_begin_leaves_nothing(runtime: Ground) -> None:
+    """Without a runtime there is no child, no open descriptor and no file."""
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        Birth(runtime.folder, ["/no/such/runtime"])
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not [path for path in runtime.folder.iterdir() if path.name.startswith(".birth")]
+
+
+def test_a_step_that_hangs_is_named(runtime: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that waits holds the birth up: the message has the last step that was made."""
+    monkeypatch.setattr("labkit.lessons.birth.SECONDS", 3.0)
+    runtime.config["hooks"] = {"startContainer": [{"path": "/usr/bin/sleep", "args": ["sleep", "20"]}]}
+    runtime.write()
+    with Birth(runtime.folder, runtime.words()) as birth, pytest.raises(LabError, match="the step behind 'dropped'"):
+        birth.finish()
+    assert runtime.left() == []
+
+
+def test_a_films_sheet_has_the_lines_of_the_document(runtime: Ground) -> None:
+    """Each field of config.json stands above the picture of the step that obeys it, a long one cut."""
+    with Birth(runtime.folder, runtime.words()) as birth:
+        birth.to("limited")
+    sheet = birth.film().sheet()
+    assert "hostname: &quot;labkit&quot;</text>" in sheet and sheet.index("linux.namespaces") < sheet.index(">pivoted<")
 
 
 def test_a_birth_that_fails_says_why(runtime: Ground) -> None:

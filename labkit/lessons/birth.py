@@ -32,6 +32,7 @@ from labkit.errors import BadInput, LabError
 from labkit.lessons.live import in_notebook
 from labkit.observe import difference, snapshot
 from labkit.observe.model import Change, Snapshot
+from labkit.runtime.become import execute
 
 RUNTIME = [sys.executable, "-m", "labkit.runtime.life.command"]
 SECONDS = 120.0  # for one step, on an emulated machine
@@ -51,6 +52,11 @@ class Step:
     changes: list[Change]
 
     @property
+    def lines(self) -> list[str]:
+        """The fields of config.json behind it, a line each."""
+        return [f"{name}: {json.dumps(value)}" for name, value in self.fields.items()]
+
+    @property
     def picture(self) -> Picture:
         """What is different in the kernel now, and the calls that made it so."""
         return changes.changes(self.changes, self.calls)
@@ -58,8 +64,7 @@ class Step:
     @property
     def text(self) -> str:
         """The step's name, the fields of config.json behind it, and the picture's text."""
-        lines = [self.name, *(f"  {name}: {json.dumps(value)}" for name, value in self.fields.items())]
-        return "\n".join([*lines, self.picture.text])
+        return "\n".join([self.name, *(f"  {line}" for line in self.lines), self.picture.text])
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"image/svg+xml": self.picture.svg, "text/plain": self.text}
@@ -73,16 +78,24 @@ class Birth:
         self.steps: list[Step] = []
         self.id = name
         self._runtime = runtime or RUNTIME
+        self._said = (self.bundle / f".{self.id}").open("w+")
         self._mine, theirs = socket.socketpair()
         self._mine.settimeout(SECONDS)
-        self._said = (self.bundle / f".{self.id}").open("w+")
         words = [*self._runtime, "run", "--step-fd", str(theirs.fileno()), self.id]
-        self._child = subprocess.Popen(words, cwd=self.bundle, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                                       stdout=self._said, stderr=self._said)  # fmt: skip
-        theirs.close()
+        try:
+            self._child = subprocess.Popen(words, cwd=self.bundle, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                                           stdout=self._said, stderr=self._said)  # fmt: skip
+        except OSError:
+            self._mine.close()
+            self._said.close()
+            os.unlink(self.bundle / f".{self.id}")
+            raise
+        finally:
+            theirs.close()
         self._lines = self._mine.makefile("rb")
         self._before: Snapshot | None = None
         self._going = False
+        self._last_call = "execve"
 
     @property
     def said(self) -> str:
@@ -94,7 +107,14 @@ class Birth:
         if self._going:
             self._mine.sendall(b"\n")
         before = self._before if self._before is not None else self._look()
-        line = self._lines.readline()
+        try:
+            line = self._lines.readline()
+        except TimeoutError as error:
+            last = self.steps[-1].name if self.steps else "the beginning"
+            raise LabError(f"the step behind {last!r} has not ended after {SECONDS:g} seconds", status=1,
+                           why=self.said.strip() or "the runtime is silent: a hook, or a file of the bundle, may hang",
+                           next="close() ends the birth; in a terminal, labkit-runtime run --step shows the steps",
+                           ) from error  # fmt: skip
         if not line:
             status = self._child.wait()
             raise LabError("the birth has no further step", status=status or 1,
@@ -104,7 +124,10 @@ class Birth:
         after = self._look()
         found = difference.compare(before, after)
         self._before = after
-        step = Step(told["step"], told["pid"], told["fields"], told["calls"], found)
+        if told["step"] == "filtered":
+            self._last_call = self._execve(told["pid"])
+        calls = [self._last_call] if told["step"] == "executed" and not told["calls"] else told["calls"]
+        step = Step(told["step"], told["pid"], told["fields"], calls, found)
         self.steps.append(step)
         return step
 
@@ -147,6 +170,20 @@ class Birth:
         """All steps so far, behind a slider."""
         return Film(self.steps)
 
+    def _execve(self, pid: int) -> str:
+        """The call by which this process, which stands before it, becomes the program.
+
+        Afterwards nothing of the runtime is there that could tell of it: where the program is, is looked for in the
+        container's root, as the runtime has looked for it.
+        """
+        process = json.loads((self.bundle / "config.json").read_text())["process"]
+        variables = dict(one.partition("=")[::2] for one in process.get("env", ()))
+        name = process["args"][0]
+        places = execute.candidates(name, variables.get("PATH", ""))
+        # lexists: the image's symlinks lead somewhere else when this process follows them.
+        found = next((one for one in places if os.path.lexists(f"/proc/{pid}/root/{one}")), name)
+        return f'execve("{found}", {json.dumps(process["args"])}, {{...}}) = 0'
+
     def _look(self) -> Snapshot:
         return snapshot.take(snapshot.Tree(self._child.pid))
 
@@ -183,7 +220,7 @@ class Film:
     def _frame(self, number: int) -> str:
         """One picture, below the lines of config.json that it obeys."""
         one = self.steps[number]
-        lines = [escape(f"{name}: {json.dumps(value)}") for name, value in one.fields.items()]
+        lines = [escape(line) for line in one.lines]
         said = "".join(f'<div style="{LINE}" title="{line}"><code>{line}</code></div>' for line in lines)
         return f"{said}{one.picture.svg}"
 
@@ -194,7 +231,7 @@ class Film:
         return {**self.widget()._repr_mimebundle_(), **shown} if in_notebook() else shown
 
     def sheet(self) -> str:
-        """All pictures on one sheet."""
+        """All pictures on one sheet, each below the lines of config.json that its step obeys."""
         from labkit.draw import sheet
 
-        return sheet.stack([(one.name, one.picture.svg) for one in self.steps])
+        return sheet.stack([(one.name, one.picture.svg) for one in self.steps], [one.lines for one in self.steps])
