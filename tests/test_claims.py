@@ -42,7 +42,7 @@ EVIDENCE = {
         26: ["annotations in the configuration: False", "annotations in the manifest:      True"],
         29: ["listening sockets   0", "measured:  none", "measured:  sleep 2000"],
         34: ["crane refuses: True", "the manifest of shop is not what its digest promises"],
-        48: ["measured:  4", "no layer EXPOSE", "a layer  COPY . ."],
+        48: ["measured:  4 layers", "no layer EXPOSE", "a layer  COPY . ."],
         51: ["nothing changed: 0 steps done", "measured:  COPY and RUN"],
         61: ["one-stage   5 layers", "the key is in it: yes", "two-stages  2 layers", "the key is in it: no"],
     },

@@ -462,10 +462,10 @@ print("annotations in the configuration:", "look here" in crane("config", "local
 print("annotations in the manifest:     ", "look here" in crane("manifest", "localhost:5002/settings:1"))
 
 # %%
-predict("expose", "A container of it runs. Which port is open in it?", choices=["8080", "none"], mine=...)
+predict("expose", "A container of it runs. Which port is open in it?", choices=["port 8080", "none"], mine=...)
 
 # %%
-ARGV = ["2000", "sleep 2000", "sleep 1000 2000"]
+ARGV = ["2000 alone", "sleep 2000", "sleep 1000 2000"]
 predict("argv", "You start it with one more word: `docker run IMAGE 2000`. What is executed?", choices=ARGV, mine=...)
 
 # %% [markdown]
@@ -503,7 +503,7 @@ with launch.run("localhost:5002/settings:1", "2000", name="settings", **options)
 for what, value in holds.items():
     print(f"{what:<20}{value}")
 print()
-measured("expose", "none" if holds["listening sockets"] == 0 else "8080")
+measured("expose", "none" if holds["listening sockets"] == 0 else "port 8080")
 print()
 measured("argv", holds["arguments"])
 
@@ -784,7 +784,7 @@ CMD ["cat", "goods"]
 """
 
 # %%
-MADE = ["2", "4", "6", "7"]
+MADE = ["2 layers", "4 layers", "6 layers", "7 layers"]
 asked = "Six instructions, the first one brings a base of one layer. How many layers does the image have?"
 predict("layers-made", asked, choices=MADE, mine=...)
 
@@ -827,7 +827,7 @@ steps.build(first)
 
 # %%
 image = Store().find("localhost:5002/shop:a")
-measured("layers-made", len(image.manifest.layers))
+measured("layers-made", f"{len(image.manifest.layers)} layers")
 print()
 for entry in image.config.history:
     print("no layer" if entry.get("empty_layer") else "a layer ", entry["created_by"].partition(" #")[0][:70])
