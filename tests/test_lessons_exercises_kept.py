@@ -158,17 +158,32 @@ def test_the_first_real_answer_is_sealed(learner: Path, capsys: pytest.CaptureFi
     ]
 
 
+@pytest.mark.parametrize("choice", ["2", 2, "-1", "0.5", " 7 "])
+def test_a_bare_number_is_no_choice(learner: Path, capsys: pytest.CaptureFixture[str], choice: Any) -> None:
+    """A choice that could be taken for a choice's number is refused by name, before anything is asked or kept."""
+    with pytest.raises(BadInput, match=f"{choice}.*'layers'"):
+        predict("layers", "How many?", choices=["none", choice], mine=2)
+    assert capsys.readouterr().out == "" and not learner.exists()
+
+
+@pytest.mark.parametrize("answer", [2, "4 layers"])
+def test_a_number_with_a_word_is_a_choice(learner: Path, capsys: pytest.CaptureFixture[str], answer: Any) -> None:
+    """Where choices hold numbers, `mine` is the choice's own number or its words, and never its first digit."""
+    predict("layers", "How many?", choices=["2 layers", "4 layers"], mine=answer)
+    assert "sealed: you said 4 layers" in capsys.readouterr().out
+
+
 def test_a_measurement_stands_beside_the_answer(learner: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """measured() prints both, and beliefs() counts which held."""
-    predict("a", "A?", choices=[1, 2], mine=1)
+    predict("a", "A?", choices=["red", "blue"], mine=1)
     predict("b", "B?", mine="yes")
     predict("c", "C?")
     capsys.readouterr()
-    measured("a", 1)
+    measured("a", "red")
     measured("b", "no")
     measured("c", 3)
     assert capsys.readouterr().out.splitlines() == [
-        *("you said:  1", "measured:  1", "as you thought"),
+        *("you said:  red", "measured:  red", "as you thought"),
         *("you said:  yes", "measured:  no", "not as you thought"),
         *("you said:  not predicted", "measured:  3"),
     ]

@@ -89,11 +89,11 @@ def test_a_widget_leaves_its_text_alone(make: Make, tmp_path: Path) -> None:
 
 def test_an_unsolved_notebook_says_the_same_again(make: Make, tmp_path: Path, learner: Path) -> None:
     """Under strict nbval the unsolved state compares equal, whatever the learner has answered and solved meanwhile."""
-    ask = "from labkit.lessons import beliefs, measured, predict\npredict('a', 'A?', choices=[1, 2], mine=...)"
-    book = ran(tmp_path, make().text("skeleton"), CHECK, "f = mine('shout')", ask, "measured('a', 2)\nbeliefs('04')")
+    ask = "from labkit.lessons import beliefs, measured, predict\npredict('a', 'A?', choices=['u', 'v'], mine=...)"
+    book = ran(tmp_path, make().text("skeleton"), CHECK, "f = mine('shout')", ask, "measured('a', 'v')\nbeliefs('04')")
     notebooks.normalise(book)
     nbformat.write(book, tmp_path / "made.ipynb")
-    predict("a", "A?", choices=[1, 2], mine=1)
+    predict("a", "A?", choices=["u", "v"], mine=1)
     (learner / "shout.py").write_text("def answer(word):\n    return 'theirs'\n")
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.nb.plugin", "--relational"]
     words += ["--rootdir", str(tmp_path), "--nbval-current-env", str(tmp_path / "made.ipynb")]

@@ -8,6 +8,7 @@ Read: labkit/lessons/progress.py for where they are kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from labkit.lessons import progress
 from labkit.lessons.progress import Record
 
 NOT_GIVEN = "not predicted"
+BARE_NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")
 # The predictions of this process, in the order in which its notebook asked: beliefs() lists them.
 _asked: dict[str, Record] = {}
 
@@ -25,8 +27,14 @@ def predict(name: str, question: str, choices: Sequence[Any] | None = None, mine
 
     mine -- `...` for none yet; one of `choices`, or its number as printed, from 1 on
 
-    Prints the question and what is sealed.
+    Prints the question and what is sealed. Raises BadInput for a choice that is a bare number: nobody could tell
+    whether mine=2 means that choice or the second one.
     """
+    if numbers := [str(one) for one in choices or [] if BARE_NUMBER.fullmatch(str(one))]:
+        raise BadInput(
+            f"the choice {numbers[0]!r} of the prediction {name!r} is a number, and an answer may be a choice's number",
+            next="give it a word, such as '4 layers', here and in measured(...)",
+        )
     print(question)
     for number, choice in enumerate(choices or [], 1):
         print(f"  {number}. {choice}")
