@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
     up_.add_argument("--variant", choices=("learner", "test"), default="learner", help="test: with the tests' peers")
     up_.add_argument("--arch", choices=tuple(HOST_ARCH.values()), default=HOST_ARCH.get(os.uname().machine, "amd64"))
     up_.add_argument("--fresh", action="store_true", help="a new machine; what learners wrote is kept")
-    verbs.add_parser("down", help="stop the lab; nothing of it is left")
+    down_ = verbs.add_parser("down", help="stop the lab; nothing of it is left")
+    down_.add_argument("--discard", action="store_true", help="what was written in the machine's homes is lost")
     here_ = verbs.add_parser("here", help="JupyterLab directly on this Linux, which is meant to be thrown away")
     here_.add_argument("--port", type=_port, default=8888)
     here_.add_argument("--check", action="store_true", help="only say whether it could: before anything is installed")
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         return clean()
     if options.verb == "down":
         preflight.become_owner(state.TREE)
-        return down()
+        return down(options.discard)
     return up(options)
 
 
@@ -166,8 +167,8 @@ def address(found: Machine) -> str:
     )
 
 
-def down() -> int:
-    """Stop the machine; keep what a learner wrote in it; leave nothing else."""
+def down(discard: bool = False) -> int:
+    """Stop the machine; keep what a learner wrote in it, unless told to discard it; leave nothing else."""
     say = Progress()
     with state.locked():
         old = state.load()
@@ -175,13 +176,14 @@ def down() -> int:
             state.forget()
             print("no lab of this checkout is running")
             return 0
-        _end(old, say)
+        _end(old, say, discard)
     say("the lab is down")
     return 0
 
 
-def _end(old: Machine, say: Progress) -> None:
-    if kept := keepsakes.keep(old):
+def _end(old: Machine, say: Progress, discard: bool = False) -> None:
+    # An error in here leaves the machine as it is.
+    if not discard and (kept := keepsakes.keep(old)):
         say(f"kept from the machine's homes: {kept.relative_to(state.TREE)}")
     machine.stop(old)
     state.forget()
