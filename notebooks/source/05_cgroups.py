@@ -738,9 +738,9 @@ for name in ("no limit", "50 ms in 100 ms"):
 
 # %% [markdown]
 # (Machines differ; this figure is of the one on which the notebook ran.) Two requests at once need 80 ms, and in one
-# period there are 50. So the second request of each pair waits for the next period, though *on average* there is time to
-# spare. The dashed line is what the customers of this service feel. A dashboard that shows the mean of a minute shows
-# 40 % use of 50 %, and nothing else.
+# period there are 50. Where no period ends in between, the second request of a pair waits for the next one, though
+# *on average* there is time to spare. The dashed line is what the customers of this service feel. A dashboard that shows
+# the mean of a minute shows 40 % use of 50 %, and nothing else.
 #
 # Ways out: a higher limit; `cpu.max.burst`, which lets a group save up unused time (Docker has no option for it); or no
 # limit but a weight.
