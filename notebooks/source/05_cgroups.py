@@ -143,7 +143,7 @@ measured("memory-moves", "nearly nothing" if used < 25 else "about 50 MiB")
 # %% [markdown]
 # Memory is charged to the group in which it is *touched first*, and stays there until it is freed. That is why the order
 # matters: first the limits, then the process, best before it does anything at all. The picture names who is inside. (Blue:
-# there are processes; orange: it hands controllers on; white: neither.)
+# there are processes; orange: it hands controllers on; violet: it is frozen, which comes in section 9; white: none of these.)
 
 
 # %%
