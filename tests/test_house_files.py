@@ -21,7 +21,6 @@ WITHOUT_FULL_HEADER = {
     "labkit.__main__",
     "labkit.cli",
     "labkit.paths",
-    "labkit.network.endpoint",
     "labkit.runtime.commands",
     "labkit.runtime.launch",
 }

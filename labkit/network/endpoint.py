@@ -1,4 +1,10 @@
-"""Floor 2: what a container needs to know about its place in a network."""
+"""Floor 2: what a container needs to know about its place in a network.
+
+Owns: the form in which a place goes from whoever gives it (labkit.network.bridge) to whoever
+sets it up, perhaps another process (labkit.network.inside), and to the ports that lead there.
+
+Read: veth(4) on the two ends; ip-address(8) and ip-route(8) for what is set from these fields.
+"""
 
 from __future__ import annotations
 

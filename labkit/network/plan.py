@@ -4,7 +4,7 @@ Owns: the file $LABKIT_RUN/network/NAME.json, one a network, written whole or no
 the lock under which plans change.  Whoever only reads (the name service, `inspect`) needs no
 lock: a plan that is read is always one that was true at some moment.
 
-    {"name": "shop", "driver": "bridge", "interface": "lk-shop", "kept": true, "internal": false,
+    {"name": "shop", "driver": "bridge", "interface": "shop", "kept": true, "internal": false,
      "subnet": "172.29.0.0/24", "gateway": "172.29.0.1", "subnet6": "", "gateway6": "", "parent": "",
      "containers": {ID: {"name": "web", "aliases": ["www"], "v4": "172.29.0.2", "v6": "",
                          "device": "eth0", "host_interface": "lk0123456789", "mac": "02:42:ac:1d:00:02"}}}
