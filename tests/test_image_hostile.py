@@ -15,9 +15,9 @@ from image.making import stored, tree
 from labkit.errors import LabError
 from labkit.image import collect, kit, model, tarball
 from labkit.image.layers import layer_folders
-from labkit.image.removal import remove
 from labkit.image.store import Store
 from labkit.image.unpack import apply
+from labkit.kernel.removal import remove
 
 pytestmark = pytest.mark.root  # owners, devices and trusted.* attributes
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -130,6 +130,35 @@ def test_what_cannot_be_given_back_says_why(tmp_path: Path) -> None:
     assert len(book.entries()) == 1
 
 
+def test_a_tree_of_any_depth_is_given_back(tmp_path: Path) -> None:
+    """1500 folders in each other, which a container may make: more than Python's stack has room for."""
+    top = tmp_path / "data/deep"
+    top.mkdir(parents=True)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    book = Ledger("a")
+    book.record("directory", path=str(top))
+    book.release_all()
+    assert not top.exists()
+
+
+def test_an_entry_that_nobody_understands_stops_no_other(tmp_path: Path) -> None:
+    """One without its fields is told by its LabError and stays; what was recorded before it is given back."""
+    (tmp_path / "mine").touch()
+    book = Ledger("a")
+    book.record("file", path=str(tmp_path / "mine"))
+    book.record("cgroup", folder="renamed")
+    with pytest.raises(LabError, match="cannot give back cgroup renamed") as caught:
+        book.release_all()
+    assert "KeyError" in caught.value.why
+    assert not (tmp_path / "mine").exists() and [entry.kind for entry in book.entries()] == ["cgroup"]
+
+
 def test_every_kind_names_its_own_fields() -> None:
     """The table has a function a kind, and each of them takes one argument."""
     assert all(function.__code__.co_argcount == 1 for function in RELEASE.values()) and len(RELEASE) == 13

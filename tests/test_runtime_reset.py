@@ -130,6 +130,19 @@ def test_reset_ends_running_containers_and_forgets_ended_ones(machine: Machine) 
     assert machine.labkit("reset").stdout == "labkit reset: nothing to give back\n"
 
 
+def test_what_cannot_be_given_back_stops_nothing_else(machine: Machine) -> None:
+    """A reset with one bad entry gives back all the rest, says so, and ends with the entry's error."""
+    machine.labkit("run", "-d", "--network", "none", "--name", "on", IMAGE, "sleep", "99")
+    bad = 'from labkit.kernel.ledger import Ledger; Ledger("a-bad-one").record("cgroup", folder="renamed")'
+    assert machine.sh(sys.executable, "-c", bad).returncode == 0
+    done = machine.labkit("reset")
+    assert done.returncode == 125 and "cannot give back cgroup renamed" in done.stderr
+    assert "gave back directory" in done.stdout and machine.states() == []
+    strike = 'from labkit.kernel.ledger import Ledger; a = Ledger("a-bad-one"); a.forget(a.entries()[0])'
+    assert machine.sh(sys.executable, "-c", strike).returncode == 0
+    assert machine.labkit("reset").stdout == "labkit reset: nothing to give back\n"
+
+
 def test_images_and_named_volumes_outlive_a_reset(machine: Machine) -> None:
     """They hold what somebody wanted to keep."""
     machine.said("echo kept > /v/file", "-v", "keep:/v")

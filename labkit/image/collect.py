@@ -20,8 +20,8 @@ from labkit.errors import InUse, LabError
 from labkit.image import layers, model, reference
 from labkit.image.build import cache as build_cache
 from labkit.image.drafts import locked, sweep
-from labkit.image.removal import remove
 from labkit.image.store import Store
+from labkit.kernel.removal import remove
 
 HASH = re.compile(r"[0-9a-f]{64}")
 

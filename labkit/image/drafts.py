@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labkit.image.removal import remove
+from labkit.kernel.removal import remove
 
 PREFIX = ".draft."
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from labkit.errors import BadInput, LabError
 from labkit.image.beneath import Beneath
 from labkit.image.owners import Owners
-from labkit.image.removal import remove
 from labkit.image.tar import Entry, Reader
+from labkit.kernel.removal import remove
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"

@@ -10,7 +10,6 @@ Read: the write-ahead rule of any database; proc_pid_stat(5) for naming a proces
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 from labkit import paths
 from labkit.errors import LabError, explain
-from labkit.kernel import cgroups, mounts, process
+from labkit.kernel import cgroups, mounts, process, removal
 
 Fields = dict[str, str | int]
 
@@ -62,8 +61,12 @@ class Ledger:
         """Give the resource back and strike it out. Raises LabError when it cannot be given back."""
         try:
             RELEASE[entry.kind](entry.fields)
+        except LabError:
+            raise
         except OSError as error:
             explain(error, f"cannot give back {entry}")
+        except Exception as error:  # an entry of another version, or a fault of ours: the other entries still count
+            raise LabError(f"cannot give back {entry}", why=f"{type(error).__name__}: {error}") from error
         self.forget(entry)
 
     def release_all(self) -> list[Entry]:
@@ -189,15 +192,12 @@ def _directory(fields: Fields) -> None:
     path = Path(str(fields["path"]))
     if not any(path.is_relative_to(base) and path != base for base in (paths.data(), paths.run())):
         raise LabError(f"will not remove {path}", why=f"it is outside {paths.data()} and {paths.run()}")
-    import shutil
-
     try:
-        shutil.rmtree(path)
+        removal.remove(path)
     except FileNotFoundError:
-        pass
+        pass  # somebody else removes it too
     except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise LabError(f"cannot remove {path}", why=str(error)) from error
+        raise LabError(f"cannot remove {path}", why=str(error)) from error
 
 
 def _file(fields: Fields) -> None:

@@ -9,14 +9,14 @@ Read: labkit.image.build.result, Runner; Docker's "Dockerfile reference", RUN.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from labkit.image.build.result import SCRIPTS, Command
-from labkit.kernel import process
+from labkit.kernel import process, removal
 from labkit.kernel.ledger import Ledger, all_ledgers
 from labkit.runtime import container, run, spec, state, user, wiring
 from labkit.storage.overlay import Root
@@ -106,6 +106,7 @@ def sweep() -> int:
         if process.is_alive(int(first.fields["pid"]), int(first.fields["start"])):
             continue
         run.give_back(ledger, keep=False)
-        shutil.rmtree(state.folder(ledger.owner), ignore_errors=True)
+        with contextlib.suppress(OSError):  # the next build tries again
+            removal.remove(state.folder(ledger.owner))
         count += 1
     return count

@@ -215,9 +215,7 @@ def reset(argv: list[str]) -> int:
     from labkit.runtime import container, upkeep
 
     container.require_root()
-    given_back = upkeep.reset()
-    for line in given_back:
-        print(line)
+    given_back = upkeep.reset(print)
     print(f"labkit reset: {len(given_back)} things given back" if given_back else "labkit reset: nothing to give back")
     return 0
 

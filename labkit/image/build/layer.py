@@ -23,8 +23,8 @@ from labkit.image.build.cache import Layer, above
 from labkit.image.build.problems import taught
 from labkit.image.diff import attributes, diff, opaque
 from labkit.image.drafts import draft
-from labkit.image.removal import remove
 from labkit.image.store import Store
+from labkit.kernel.removal import remove
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 

@@ -1,8 +1,8 @@
-"""Floor 2: removing a tree that somebody else shaped.
+"""Floor 1: removing a tree that somebody else shaped.
 
 Owns: doing it with a handful of descriptors and no recursion, however deep the tree is, and
-without following a link: each folder's folders are first moved up beside it.  (A layer may
-nest folders a thousand deep, which is more than shutil.rmtree can take.)
+without following a link: each folder's folders are first moved up beside it.  (What came from
+somewhere else may nest folders a thousand deep, which is more than shutil.rmtree can take.)
 
 Read: unlink(2), renameat(2), openat(2) on O_NOFOLLOW.
 """
@@ -12,13 +12,14 @@ from __future__ import annotations
 import errno
 import os
 from itertools import count
-from pathlib import Path
+
+from labkit.lean import StrPath
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NO_FILE = (errno.EISDIR, errno.EPERM)  # Linux says EISDIR, POSIX allows EPERM
 
 
-def remove(name: str | Path, dir_fd: int | None = None) -> None:
+def remove(name: StrPath, dir_fd: int | None = None) -> None:
     """Remove the file or tree `name`; nothing there is fine. Raises OSError."""
     try:
         os.unlink(name, dir_fd=dir_fd)
