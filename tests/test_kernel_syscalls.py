@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -65,6 +66,21 @@ def test_an_error_names_the_call_and_its_arguments() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         call("umount2", "/no/such/place", 2)
     assert 'umount2("/no/such/place", MNT_DETACH): No such file or directory' in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_text_with_a_nul_is_refused(kind: type, tmp_path: Path) -> None:
+    """As Python's os does: cut at the NUL it would name another file, one that is there."""
+    (tmp_path / "file").touch()
+    with recording() as calls, pytest.raises(ValueError, match="embedded null byte"):
+        openat2(-100, kind(f"{tmp_path}/file\0name"), os.O_RDONLY)
+    assert calls == []
+
+
+def test_bytes_are_buffers_and_may_hold_nuls(tmp_path: Path) -> None:
+    """A struct open_how of 24 bytes, most of them 0, arrives whole."""
+    how = struct.pack("=QQQ", os.O_DIRECTORY | os.O_CLOEXEC, 0, 0)
+    os.close(call("openat2", -100, tmp_path, how, len(how)))
 
 
 def test_unknown_calls_and_architectures_are_errors() -> None:

@@ -164,7 +164,7 @@ def call(name: str, *arguments: Argument) -> int:
     int arguments go as they are, str and paths as C strings, structures and buffers by
     address, None as a null pointer; those left out are 0.  EINTR is retried.
 
-    Raises OSError with the call and its arguments in the text; Threaded (a RuntimeError) where
+    Raises OSError with the call and its arguments in the text; ValueError for a str or path with a NUL; Threaded (a RuntimeError) where
     the call would act on one thread of several (see unshare(2), setns(2), user_namespaces(7)).
     """
     if name in SINGLE_THREAD_ONLY and (count := threads()) > 1:
@@ -223,7 +223,10 @@ def _convert(argument: Argument) -> object:
         return ctypes.c_char_p(argument)
     if isinstance(argument, (ctypes.Structure, ctypes.Array)):
         return ctypes.byref(argument)
-    return ctypes.c_char_p(os.fsencode(argument))
+    text = os.fsencode(argument)
+    if b"\0" in text:  # the kernel would read up to there, and act on another file
+        raise ValueError(f"embedded null byte: {text!r}")
+    return ctypes.c_char_p(text)
 
 
 def plain(made: Call) -> Call:
