@@ -164,8 +164,8 @@ def call(name: str, *arguments: Argument) -> int:
     int arguments go as they are, str and paths as C strings, structures and buffers by
     address, None as a null pointer; those left out are 0.  EINTR is retried.
 
-    Raises OSError with the call and its arguments in the text; ValueError for a str or path with a NUL; Threaded (a RuntimeError) where
-    the call would act on one thread of several (see unshare(2), setns(2), user_namespaces(7)).
+    Raises OSError with the call and its arguments in the text; ValueError for a str or path with a NUL; Threaded
+    (a RuntimeError) where the call would act on one thread of several (unshare(2), setns(2), user_namespaces(7)).
     """
     if name in SINGLE_THREAD_ONLY and (count := threads()) > 1:
         raise _threaded(name, arguments, count)

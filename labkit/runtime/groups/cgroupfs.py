@@ -171,7 +171,7 @@ def fence(group: str, wanted: dict[str, Any]) -> list[str]:
 
         # Without the program, root in the container opens every device of the machine.  Only rules that deny
         # nothing are kept all the same; and a user's container has a user namespace, where no device node opens.
-        if not (rules.allow and not rules.exceptions) and not os.geteuid() and not namespaces.nested():
+        if not (rules.allow and not rules.asked) and not os.geteuid() and not namespaces.nested():
             error.status = 1
             raise
         return [f"no rules for devices are kept here: {error.what}: {error.why}"]
