@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import LabError, Refused
-from labkit.kernel import cgroups, mounts, syscalls
+from labkit.kernel import cgroups, mounts, process, syscalls
 
 pytestmark = [
     pytest.mark.root,
@@ -103,3 +104,46 @@ def test_a_missing_controller_is_refused_with_its_option() -> None:
 def test_flat_keyed_files_are_numbers(group: Path) -> None:
     """cgroup.events of an empty group."""
     assert cgroups.read_table(group, "cgroup.events")["populated"] == 0
+
+
+MOVED = """
+import os, sys
+from pathlib import Path
+from labkit.errors import LabError
+from labkit.kernel import causes, cgroups
+if sys.argv[2:]:
+    os.setuid(int(sys.argv[2]))
+before = Path("/proc/self/cgroup").read_text()
+try:
+    print("moved", cgroups.move(sys.argv[1], sys.argv[1] + "/other"))
+except LabError as error:
+    print(error)
+print(Path("/proc/self/cgroup").read_text() == before)
+"""
+
+
+@pytest.mark.parametrize(("before", "user", "words"), [
+    ([], ["65534"], "Permission denied"),
+    (["unshare", "--pid", "--fork", "--mount-proc"], [], "outside of this pid namespace"),
+], ids=["another user's", "another pid namespace's"])  # fmt: skip
+def test_a_process_that_cannot_be_moved_is_told(group: Path, before: list[str], user: list[str], words: str) -> None:
+    """It is neither taken for a kernel thread, nor is the caller moved in its place."""
+    cgroups.create(group / "other")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        cgroups.attach(group, child.pid)
+        done = subprocess.run([*before, sys.executable, "-c", MOVED, str(group), *user], capture_output=True, text=True)
+        still = cgroups.processes(group)
+        child.kill()
+    assert done.stdout.endswith("True\n") and words in done.stdout, (done.stdout, done.stderr)
+    assert still == [child.pid]
+
+
+def test_a_kernel_thread_is_known_by_its_flags() -> None:
+    """Those that `ps` puts below kthreadd (2), itself too; not this process; None of one that is gone."""
+    rows = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    family = [[int(word) for word in row.split()] for row in rows.splitlines()]
+    seen = {pid: process.of_the_kernel(pid) for pid, _ in family}
+    threads = {pid for pid, parent in family if 2 in (pid, parent) and Path("/proc/2/comm").read_text() == "kthreadd\n"}
+    assert {pid for pid, found in seen.items() if found} <= threads
+    assert {pid for pid in threads if seen[pid] is False} == set()
+    assert process.of_the_kernel(os.getpid()) is False and process.of_the_kernel(2**22 - 1) is None

@@ -124,6 +124,7 @@ MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 # --- what statfs(2) calls a file system: include/uapi/linux/magic.h
+PF_KTHREAD = 0x00200000  # include/linux/sched.h; of /proc/PID/stat, field 9
 PROC_SUPER_MAGIC = 0x9FA0
 SYSFS_MAGIC = 0x62656572
 DEVPTS_SUPER_MAGIC = 0x1CD1

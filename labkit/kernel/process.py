@@ -14,10 +14,7 @@ import time
 from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
-from labkit.lean import TYPE_CHECKING, contents, signal
-
-if TYPE_CHECKING:
-    pass
+from labkit.lean import contents, signal
 
 
 def start_time(pid: int) -> int | None:
@@ -35,6 +32,14 @@ def parent(pid: int) -> int | None:
     """The pid of the parent; None when `pid` is gone."""
     fields = _stat(pid)
     return int(fields[1]) if fields else None
+
+
+def of_the_kernel(pid: int) -> bool | None:
+    """Whether it is a kernel thread, by its flags (field 9), which anybody may read; None when it is gone."""
+    fields = _stat(pid)
+    if fields is None or fields[0] in ("Z", "X"):
+        return None
+    return bool(int(fields[6]) & C.PF_KTHREAD)
 
 
 def _stat(pid: int | str) -> list[str] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from labkit.errors import LabError
-from labkit.kernel import attempts, syscalls
+from labkit.kernel import attempts, process, syscalls
 from labkit.kernel.cgroups import events, tree
 from labkit.kernel.cgroups.forms import Where
 from labkit.lean import TYPE_CHECKING
@@ -60,7 +60,7 @@ def move(source: Where, target: Where, *, attempts: int = 100) -> list[int]:
     """Move every process of `source` itself into `target`; the pids that were moved.
 
     Processes that fork meanwhile are followed.  One that ends meanwhile, and kernel threads,
-    which stay, are left out.  Raises LabError.
+    which stay, are left out.  Raises LabError, for a process of another pid namespace too: it has no number here.
     """
     moved: list[int] = []
     for _ in range(attempts):
@@ -68,22 +68,21 @@ def move(source: Where, target: Where, *, attempts: int = 100) -> list[int]:
         if not left:
             return moved
         for pid in left:
+            if pid == 0:  # written into cgroup.procs, 0 would be the writer
+                raise LabError(
+                    f"cannot empty {source}",
+                    why="a process in it is outside of this pid namespace: its cgroup.procs shows 0 for it",
+                    next="move it from the pid namespace above, where it has a number",
+                )
             try:
                 tree.attach(target, pid)
             except LabError:
-                if os.path.isdir(f"/proc/{pid}") and not _kernel_thread(pid):
+                if process.of_the_kernel(pid) is False:
                     raise
             moved.append(pid)
     raise LabError(
         f"cannot empty {source}", why="its processes fork faster than they are moved", next="freeze it first"
     )
-
-
-def _kernel_thread(pid: int) -> bool:
-    try:
-        return not os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return True
 
 
 def nest(group: Where, names: set[str], *, leaf: str = "own") -> Path:
