@@ -11,10 +11,6 @@ from __future__ import annotations
 from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
-from labkit.lean import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 NAMES = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
@@ -88,7 +84,7 @@ def own() -> tuple[int, int, int]:
 def limit(keep: list[str], highest: int | None = None) -> None:
     """Drop from the bounding set everything but `keep`: no execve can bring it back.
 
-    highest -- what `last` said.  Give it where /proc is a container's own: its image may hold a file of that name.
+    highest -- what `last` said.  Give it where /proc is somebody else's, who may have put any file there.
     """
     mask = bits(keep)
     for number in range((last() if highest is None else highest) + 1):
@@ -99,8 +95,8 @@ def limit(keep: list[str], highest: int | None = None) -> None:
 def set_exactly(effective: list[str], permitted: list[str], inheritable: list[str], ambient: list[str]) -> None:
     """Make these the four sets of the calling process; the bounding set is `limit`'s.
 
-    A capability can be ambient only while it is permitted and inheritable: any other one of `ambient` is left out,
-    as runc leaves it out (what `runc spec` writes has such).  Raises OSError EPERM for what this process does not hold.
+    A capability can be ambient only while it is permitted and inheritable: any other one of `ambient` is left out
+    without an error.  Raises OSError EPERM for what this process does not hold.
     """
     call("prctl", C.PR_CAP_AMBIENT, C.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     masks = [bits(one) for one in (effective, permitted, inheritable)]

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """The resources of one owner (a container's id, a network's name)."""
+    """The resources of one owner (whoever acquires under one name)."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
@@ -176,7 +176,7 @@ def _iptables(fields: Fields) -> None:
         done = subprocess.run([program, "-w", "-D", str(fields["chain"]), *rule], capture_output=True, text=True)
     except FileNotFoundError:
         return  # without the program there is no way to look; its tables go with the machine
-    # Status 1: no such rule, or no such chain; with dockerd's removal both go.
+    # Status 1: no such rule, or no such chain; whoever owns the chain may have taken both away.
     if done.returncode > 1:
         raise LabError(f"cannot delete a rule of {program}", why=done.stderr.strip().partition("\n")[0])
 

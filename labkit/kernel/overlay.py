@@ -20,12 +20,12 @@ from labkit.kernel.syscalls import call
 
 
 def mount_overlay(target: Path, lower: list[Path], upper: Path, work: Path) -> None:
-    """Mount the layers `lower` (bottom first, as images list them) below `upper` on `target`.
+    """Mount the layers `lower` (bottom first) below `upper` on `target`.
 
     Raises LabError: the kernel's words from its mount context first, then the errno.
     """
     if not lower:
-        raise LabError("an overlay needs at least one lower folder", next="an image has at least one layer")
+        raise LabError("an overlay needs at least one lower folder", next="give one; an empty folder will do")
     arguments = ("overlay", target, list(reversed(lower)), upper, work)
     with Listener("overlay") as listener:
         try:

@@ -156,7 +156,7 @@ def fence(group: str | os.PathLike[str], wanted: Rules) -> None:
     """From now on, the cgroup's processes and all below meet these rules, until it is removed.
 
     Rules of the cgroups above hold too: what any of them denies is denied.  Raises LabError where
-    this process may not load programs (a container, an ordinary user) or the kernel has none.
+    this process may not load programs (it is in a user namespace, or an ordinary user's) or the kernel has none.
     """
     fd = bpf.load(C.BPF_PROG_TYPE_CGROUP_DEVICE, program(wanted), "labkit_devices")
     try:

@@ -135,7 +135,7 @@ def events(group: Path, *, local: bool = False) -> Events:
 
 
 def working_set(group: Path) -> int:
-    """Bytes without the page cache that could go at once: what `docker stats` calls usage. Raises LabError."""
+    """Bytes without the page cache that could go at once: what its processes really hold on to. Raises LabError."""
     current, cache = use(group).current, stat(group).get("inactive_file", 0)
     return current - cache if cache < current else current
 
