@@ -679,8 +679,8 @@ machine.do(way_out, "lab0", "172.30.0.0/24")
 # %% [markdown]
 # ## 8 · Look from outside (6 minutes, core)
 #
-# A container often has no `ip`, no `tcpdump`, not even a shell. You do, and can take them in. The article recommends
-# `ip netns exec NAME`. **Which names are there?**
+# A container often has no `ip`, no `tcpdump`, not even a shell. You do, and can take them in. You may have read that
+# `ip netns exec NAME` does it. **Which names are there?**
 
 # %%
 
@@ -700,7 +700,7 @@ print(machine.do(run, "ip", "netns", "exec", "web", "ip", "-brief", "-4", "addre
 # does not do that (it has a folder of its own). So first the name, by the pid, then `exec`. Or without a name:
 # `nsenter --net --target PID ip address`, which does the same.
 #
-# The article goes on: `ethtool vethXYZ`, to check duplex and MTU.
+# You may have read, too: `ethtool vethXYZ`, to check duplex and MTU.
 
 # %%
 predict(
