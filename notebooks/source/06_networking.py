@@ -1078,7 +1078,7 @@ axes.yaxis.set_major_formatter("{x:g}")
 axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 print("most arrived:", max(arrived, key=arrived.get))
-web.do(run, "tc", "qdisc", "del", "dev", "eth0", "root")
+_ = web.do(run, "tc", "qdisc", "del", "dev", "eth0", "root")
 
 # %% [markdown]
 # ## 13 · Somebody else's wiring (4 minutes, optional)
