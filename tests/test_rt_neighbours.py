@@ -78,7 +78,8 @@ def test_what_is_mounted_in_a_bind_stays_in_the_container(runtime: Ground) -> No
                     capabilities=powers)  # fmt: skip
     runtime.write()
     program = " ".join(runtime.words("run", "--detach", "one"))
-    script = (f"mount --bind {source} {source} && mount --make-shared {source} && {program} </dev/null >/dev/null 2>err && "
+    script = (f"mount --bind {source} {source} && mount --make-shared {source} && "
+              f"{program} </dev/null >/dev/null 2>err && "
               f"for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; done; findmnt -n -o TARGET,FSTYPE -R {source}")  # fmt: skip
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], cwd=runtime.folder,
                           capture_output=True, text=True)  # fmt: skip
