@@ -40,7 +40,7 @@ print(repr(tree(here / "merged")))
 """
 
 
-def changed(here: Path, lower: bytes, program: str) -> dict[str, object]:
+def changed(here: Path, lower: bytes, program: str, *namespaces: str) -> dict[str, object]:
     """Unpack `lower`, let a program change it through an overlay; the merged tree that it then saw."""
     for name in ("lower", "upper", "work", "merged"):
         (here / name).mkdir()
@@ -48,7 +48,7 @@ def changed(here: Path, lower: bytes, program: str) -> dict[str, object]:
     blob = here / "blob"
     blob.write_bytes(lower)
     apply(blob, "", "sha256:" + hashlib.sha256(lower).hexdigest(), here / "lower", overlay=True)
-    words = ["unshare", "-m", "--propagation", "private", sys.executable, "-c", CHANGES, str(here)]
+    words = ["unshare", "-m", *namespaces, "--propagation", "private", sys.executable, "-c", CHANGES, str(here)]
     words += [str(Path(__file__).parents[1]), textwrap.dedent(program)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -200,6 +200,17 @@ def test_the_marks_of_a_users_overlay_are_deletions_too(tmp_path: Path) -> None:
     out = io.BytesIO()
     diff(tmp_path, out)
     assert list(listed(out)) == ["d", "d/.wh..wh..opq", "d/new", ".wh.gone"]
+
+
+@needs_root
+def test_the_kernels_marks_in_a_user_namespace_are_read(tmp_path: Path) -> None:
+    """What an ordinary user's overlay holds after rm and mkdir is the same layer as root's."""
+    program = 'os.unlink("d/one"); shutil.rmtree("e"); os.mkdir("e"); open("e/new", "w").close()'
+    changed(tmp_path, LOWER, program, "--user", "--map-root-user")
+    assert "trusted.overlay.opaque" not in os.listxattr(tmp_path / "upper/e")
+    out = io.BytesIO()
+    diff(tmp_path / "upper", out)
+    assert list(listed(out)) == ["d", "d/.wh.one", "e", "e/.wh..wh..opq", "e/new"]
 
 
 @needs_root
