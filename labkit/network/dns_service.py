@@ -3,7 +3,7 @@
 Owns: the server's sockets until it runs, and its entry in the network's ledger, by which the
 last container's end, the network's removal and `labkit reset` end it.
 
-Read: labkit.network.forward, which is owned the same way; ipv6(7) and ip(7) on IP_FREEBIND.
+Read: labkit.network.owned, by which it is started; ipv6(7) and ip(7) on IP_FREEBIND.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import os
 import socket
-import subprocess
 import sys
 
 from labkit.errors import InUse, LabError
 from labkit.kernel import process
 from labkit.kernel.ledger import Ledger
 from labkit.network import ports
+from labkit.network.owned import start_owned
 from labkit.network.plan import Plan
 
 ROLE = "names"
@@ -52,7 +51,9 @@ def ensure(plan: Plan, ledger: Ledger) -> None:
             if address
             for protocol in ports.PROTOCOLS
         ]
-        _start(plan.name, listeners, ledger)
+        words = [plan.name, *(f"{protocol}:{listener.fileno()}" for protocol, listener in listeners)]
+        sockets = [listener for _, listener in listeners]
+        start_owned("labkit.network.dns_server", words, sockets, ledger, "process", role=ROLE)
 
 
 def _listen(address: str, protocol: str) -> socket.socket:
@@ -77,24 +78,3 @@ def _listen(address: str, protocol: str) -> socket.socket:
             ) from error
         raise LabError(what, why=str(error)) from error
     return listener
-
-
-def _start(network: str, listeners: list[tuple[str, socket.socket]], ledger: Ledger) -> None:
-    # Its end of this pipe tells it that we died before we could write it down.
-    reading, writing = os.pipe()
-    child = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "labkit.network.dns_server", str(reading), network),
-            *(f"{protocol}:{listener.fileno()}" for protocol, listener in listeners),
-        ],
-        pass_fds=[reading, *(listener.fileno() for _, listener in listeners)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.close(reading)
-    ledger.record("process", pid=child.pid, start=process.start_time(child.pid) or 0, role=ROLE)
-    os.write(writing, b"written down")
-    os.close(writing)
-    child.returncode = 0  # its end is the ledger's business, not this object's

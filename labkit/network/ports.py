@@ -15,8 +15,6 @@ import errno
 import os
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +24,7 @@ from labkit.kernel import nftables, process
 from labkit.kernel.ledger import Ledger
 from labkit.kernel.nftables import Statement, match, meta, payload
 from labkit.network.endpoint import Endpoint
+from labkit.network.owned import start_owned
 from labkit.network.rules import COUNTER, FAMILY, TABLE, WHERE
 
 PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -193,22 +192,9 @@ def _start_forwarder(listeners: list[tuple[PortMapping, socket.socket]], endpoin
         # Who comes by IPv6 is led to the container's IPv6 address where it has one, as docker-proxy does.
         inner = endpoint.address6 if listener.family == socket.AF_INET6 and endpoint.address6 else endpoint.address
         words.append(f"{mapping.protocol}:{listener.fileno()}:{mapping.container_port}:{inner}")
-    # Its end of this pipe tells it that we died before we could write it down.
-    reading, writing = os.pipe()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "labkit.network.forward", str(reading), *words],
-        pass_fds=[reading, *(listener.fileno() for _, listener in listeners)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # or a pipe of the caller would stay open for as long as the forwarder lives
-        start_new_session=True,
-    )
-    os.close(reading)
     towards = " ".join(filter(None, (endpoint.address, endpoint.address6)))
-    ledger.record("forwarder", pid=child.pid, start=process.start_time(child.pid) or 0, towards=towards)
-    os.write(writing, b"written down")
-    os.close(writing)
-    child.returncode = 0  # its end is the ledger's business, not this object's
+    sockets = [listener for _, listener in listeners]
+    start_owned("labkit.network.forward", words, sockets, ledger, "forwarder", towards=towards)
 
 
 def _rules(mapping: PortMapping, endpoint: Endpoint, container: str) -> list[Statement]:
