@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,3 +190,19 @@ def test_no_code_is_imported_from_the_image(runtime: Ground) -> None:
     runtime.config["linux"]["maskedPaths"].append("/" + "x" * 300)
     assert runtime("run", "three").returncode == 1
     assert not (root / "owned").exists()
+
+
+def test_an_exec_that_fails_leaves_no_process(runtime: Ground) -> None:
+    """The agent of the seccomp filter is gone: exec says so, and its program does not run on."""
+    path = str(runtime.folder / "agent")
+    rules = [{"names": ["getsid"], "action": "SCMP_ACT_NOTIFY"}]
+    runtime.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules, "listenerPath": path}
+    runtime.process(*SLEEP)
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(path)
+        agent.listen()
+        runtime("run", "-d", "one", check=True)
+    os.unlink(path)
+    done = runtime("exec", "one", "/usr/bin/sleep", "1000")
+    assert done.returncode == 1 and "cannot pass the seccomp listener" in done.stderr
+    assert json.loads(runtime("ps", "--format", "json", "one").stdout) == [runtime.state("one")["pid"]]

@@ -45,21 +45,31 @@ def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.O
     for name in ("hooks", "annotations"):  # they are the container's, not each process's
         config.pop(name, None)
     prepared = understand(config, cache=place.filters)
-    mine, theirs = channel.pair()
     console = options.console
     if wanted.get("terminal"):
         born.ready_for_a_terminal()
         console = console or maker.connect(options.console_socket)
     heard, told = maker.listening(prepared)
+    mine, theirs = channel.pair()
     given = born.Given({}, -1, list(options.stdio), console, told, *options.handed, keyring=state.get("keyring", True))
     newborn = born.Newborn(config, "/", prepared, theirs, given)
     newborn.state = store.public(state)
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = _inside(state, config, newborn, mine)
-    theirs.close()
-    maker.hear(mine, pid, prepared, newborn.state, heard, to_the_end=True)
-    mine.close()
+    try:
+        try:
+            pid = _inside(state, config, newborn, mine)
+        finally:
+            theirs.close()
+        try:
+            maker.hear(mine, pid, prepared, newborn.state, heard, to_the_end=True)
+        except BaseException:
+            # It may be on its way to the program still, and whoever asked for it is told that it does not run.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    finally:
+        mine.close()
     return pid
 
 
@@ -99,6 +109,7 @@ def _inside(state: State, config: dict[str, Any], newborn: born.Newborn, mine: c
             if pid == 0:
                 os.close(said)  # or the maker would wait for its end, and it for the maker
                 mine.close()
+                process.die_with_parent()  # until it is made (born.created), as at a birth
                 os.setsid()
                 settle.pin(newborn.ready, "final")
                 born.main(newborn, born.LATER)
