@@ -560,9 +560,10 @@ print("from the machine:", machine.do(fetch, "127.0.0.1", 8080))
 # ## 7 · Docker's rules (6 minutes, core)
 #
 # Docker's rules are older than nftables. They are written for `iptables`, whose language has options instead of
-# sentences. Here is what `iptables-save` prints on a machine where `docker run --publish 8080:80` has run (without the
-# rules that keep several networks apart), and below each line what `iptables-restore-translate` makes of it. Which of
-# these lines have you written yourself?
+# sentences. Here is, in essence, what `iptables-save` prints on a machine where `docker run --publish 8080:80` has run. It
+# is written down by hand: without the rules that keep several networks apart, and each version of Docker has its own
+# words for some of the others. Below each line is what `iptables-restore-translate` makes of it. Which of these lines have
+# you written yourself?
 
 # %%
 docker_rules = """\
