@@ -38,7 +38,7 @@ test-long: $(BIN)/.test ## the same, and what is long by nature
 arm64: $(BIN)/.test ## build the arm64 image and boot it once, emulated; the console goes to .lab/arm64.log
 	@mkdir -p .lab && LAB_ARM64_LOG=.lab/arm64.log $(BIN)/pytest -m long tests/test_arm64_boot.py
 
-bench: $(BIN)/.test ## labkit against podman, runc and umoci, as ratios; what looking costs
+bench: $(BIN)/.test ## labkit against podman, runc, crun and umoci, as ratios; what looking costs
 	@$(BIN)/python -m bench
 
 box: $(BIN)/.kit ## a Vagrant box with everything baked in, in .lab/box
