@@ -151,6 +151,23 @@ def test_exec_goes_where_a_divided_cgroup_has_its_processes(runtime: Ground) -> 
     assert f"/{top.name}/init.scope" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("--user", "5"), ["5", "7", "8", "0077"]),
+        (("--user", "5:6"), ["5", "6", "8", "0077"]),
+        (("--user", "5", "-g", "9"), ["5", "7", "8 9", "0077"]),
+    ],
+)
+def test_exec_changes_of_the_user_what_is_said(runtime: Ground, words: tuple[str, ...], wanted: list[str]) -> None:
+    """The group, further groups and the umask stay the container's, as runc has it."""
+    runtime.process(*SLEEP, user={"uid": 1, "gid": 7, "additionalGids": [8], "umask": 0o77})
+    runtime("run", "-d", "one", check=True)
+    done = runtime("exec", *words, "one", "/usr/bin/cat", "/proc/self/status")
+    lines = dict(line.split(":\t", 1) for line in done.stdout.splitlines())
+    assert [lines["Uid"].split()[0], lines["Gid"].split()[0], lines["Groups"].strip(), lines["Umask"]] == wanted
+
+
 def test_exec_takes_a_whole_process(runtime: Ground) -> None:
     """--process: the object as engines write it."""
     runtime.process(*SLEEP)

@@ -237,9 +237,10 @@ def _exec(given: Given, place: store.Store) -> int:
         if given.cwd:
             wanted["cwd"] = given.cwd
         if given.user:
-            wanted["user"] = _user(given.user)
+            wanted.setdefault("user", {}).update(_user(given.user))
         if given.additional_gids:
-            wanted.setdefault("user", {})["additionalGids"] = given.additional_gids
+            listed = wanted.setdefault("user", {}).setdefault("additionalGids", [])
+            listed += given.additional_gids
         for field, value in (("selinuxLabel", given.process_label), ("apparmorProfile", given.apparmor)):
             if value:
                 wanted[field] = value
@@ -252,12 +253,15 @@ def _exec(given: Given, place: store.Store) -> int:
 
 
 def _user(text: str) -> dict[str, int]:
-    """The numbers of UID[:GID]. Raises BadInput: names are the engine's to look up."""
+    """What UID[:GID] says of the user; what it does not say stays as the container has it, as with runc.
+
+    Raises BadInput: names are the engine's to look up.
+    """
     uid, colon, gid = text.partition(":")
     if not uid.isdecimal() or (colon and not gid.isdecimal()):
         raise BadInput(f"--user {text!r} is not UID[:GID]", why="a runtime takes numbers", next="--user 1000:1000",
                        status=1)  # fmt: skip
-    return {"uid": int(uid), "gid": int(gid or 0)}
+    return {"uid": int(uid), "gid": int(gid)} if colon else {"uid": int(uid)}
 
 
 VERBS: dict[str, Callable[[Given, store.Store], int | None]] = {
