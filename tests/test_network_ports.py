@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -329,44 +325,3 @@ while True:
 assert at > 5, at
 """,
         )
-
-
-def test_a_forwarder_outlives_connections_that_nobody_takes() -> None:
-    """Before the server inside listens, callers are refused, some in the middle; the one after its start is served."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    place = listener.getsockname()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        target = free.getsockname()[1]
-    lifeline, told = os.pipe()
-    words = [
-        sys.executable,
-        "-m",
-        "labkit.network.forward",
-        str(lifeline),
-        f"tcp:{listener.fileno()}:{target}:127.0.0.1",
-    ]
-    child = subprocess.Popen(words, pass_fds=[lifeline, listener.fileno()], cwd=Path(__file__).resolve().parents[1])
-    try:
-        os.write(told, b"1")
-        for number in range(20):
-            with socket.create_connection(place, timeout=20) as caller:
-                try:
-                    caller.sendall(b"x" * (number % 2 * 100_000))  # some are in the middle of a talk
-                    assert caller.recv(1) == b""
-                except ConnectionError:
-                    pass
-        with (
-            socket.create_server(("127.0.0.1", target)) as server,
-            socket.create_connection(place, timeout=20) as caller,
-        ):
-            inside, _ = server.accept()
-            with inside:
-                caller.sendall(b"word")
-                assert inside.recv(10) == b"word"
-        assert child.poll() is None
-    finally:
-        child.kill()
-        child.wait()
-        for fd in (lifeline, told):
-            os.close(fd)
-        listener.close()

@@ -1,4 +1,4 @@
-"""Floor 2: the name server's single thread: sockets that have something to say, and moments that come.
+"""Floor 2: the single thread of name server and forwarder: sockets that have something to say, and moments that come.
 
 Owns: one selector and one list of timers.
 
