@@ -50,6 +50,8 @@ def test_the_quick_reader_says_what_argparse_says(argv: list[str]) -> None:
         "list --format json",
         "ps --format json one",
         "ps one aux",
+        "ps one -ef",
+        "ps --format json one -o pid --forest",
         "exec --process /p.json --pid-file /x --detach one",
         "exec -e A=b -e C=d --cap CAP_CHOWN one sh -c exit --flag",
         "update --memory 64m --pids-limit 5 one",

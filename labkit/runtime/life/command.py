@@ -35,6 +35,18 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         tell(LabError(f"{error.strerror or error}", why=" ".join(getattr(error, "__notes__", ())) or str(error)), given)
         return 1
+    except Exception as error:
+        tell(_unforeseen(error), given)
+        return 1
+
+
+def _unforeseen(error: Exception) -> LabError:
+    """In words, and where: an engine keeps the last line of what a runtime prints, and a traceback has many."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "an unknown place"
+    return LabError(f"{type(error).__name__}: {error}", why=f"met at {where}, where nobody had reckoned with it")
 
 
 def tell(error: LabError, given: Given) -> None:
@@ -46,8 +58,11 @@ def tell(error: LabError, given: Given) -> None:
         line = leanjson.dumps({"level": "error", "msg": str(error), "time": store.now()})
     else:
         line = f'time="{store.now()}" level=error msg={leanjson.dumps(str(error))}'
-    with open(given.log, "a") as file:
-        file.write(line + "\n")
+    try:
+        with open(given.log, "a") as file:
+            file.write(line + "\n")
+    except OSError as failed:  # the error itself has been told
+        print(f"labkit-runtime {given.verb}: cannot write --log {given.log}: {failed.strerror}", file=sys.stderr)
 
 
 def _options(given: Given) -> Options:
@@ -178,11 +193,23 @@ def _ps(given: Given, place: store.Store) -> None:
         return
     import subprocess
 
-    lines = subprocess.run(["ps", *(given.options or ["-ef"])], capture_output=True, text=True).stdout.splitlines()
-    column = lines[0].split().index("PID")
-    print(lines[0])
-    for line in lines[1:]:
-        if int(line.split()[column]) in pids:
+    words = ["ps", *(given.options or ["-ef"])]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"{' '.join(words)} failed", why=done.stderr.strip() or f"its status is {done.returncode}",
+                       next="what follows the id is ps(1)'s own", status=1)  # fmt: skip
+    heading, *lines = done.stdout.splitlines() or [""]
+    if "PID" not in heading.split():
+        raise BadInput(f"{' '.join(words)} prints no column PID", why="by it the container's processes are known",
+                       next=f"labkit-runtime ps {given.id} -o pid,comm", status=1)  # fmt: skip
+    column = heading.split().index("PID")
+    print(heading)
+    for line in filter(str.strip, lines):
+        number = "".join(line.split()[column : column + 1])
+        if not number.isdecimal():
+            raise BadInput(f"{' '.join(words)}: no PID can be read from {line!r}", why="a word before it has a space",
+                           next="PID as the first column", status=1)  # fmt: skip
+        if int(number) in pids:
             print(line)
 
 

@@ -72,12 +72,14 @@ class Store:
 
     def load(self, identifier: str) -> State:
         """What is remembered of one; `status` as the kernel has it now. Raises NotFound."""
+        # What every verb may ask for: `create` may have been killed before it could write all of it, or anything.
+        state: State = {"ociVersion": VERSION, "id": identifier, "status": "stopped", "bundle": "", "annotations": {},
+                        "cgroup": "", "pid": 0, "start": None}  # fmt: skip
         try:
-            state: State = leanjson.loads(contents(self.file(identifier, STATE)))
+            state |= leanjson.loads(contents(self.file(identifier, STATE)))
         except FileNotFoundError as error:
-            if os.path.isdir(self.folder(identifier)):  # killed before it could write anything
-                return {"ociVersion": VERSION, "id": identifier, "status": "stopped", "bundle": "", "annotations": {}}
-            raise self.unknown(identifier) from error
+            if not os.path.isdir(self.folder(identifier)):
+                raise self.unknown(identifier) from error
         state["status"] = self._status(state)
         return state
 

@@ -79,7 +79,7 @@ def kill(place: Store, identifier: str, text: str = "SIGTERM", *, everyone: bool
         for pid in members(state):
             process.kill(pid, process.start_time(pid), number)
         return
-    if state["status"] == "stopped" or not process.kill(state["pid"], state["start"], number):
+    if state["status"] == "stopped" or not (state["pid"] and process.kill(state["pid"], state["start"], number)):
         raise Refused(f"container {identifier} is not running", why="its process has ended", status=1,
                       next=f"labkit-runtime delete {identifier}")  # fmt: skip
     if number == signal.SIGKILL and state["status"] == "paused":
@@ -90,7 +90,7 @@ def members(state: State) -> list[int]:
     """The pids of everybody in the container, as this process counts."""
     if state["cgroup"]:
         return cgroupfs.processes(state["cgroup"])
-    return _of_namespace(state["pid"]) if state["status"] != "stopped" else []
+    return _of_namespace(state["pid"]) if state["pid"] and state["status"] != "stopped" else []
 
 
 def _of_namespace(pid: int) -> list[int]:

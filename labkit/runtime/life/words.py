@@ -42,7 +42,7 @@ class Flag(Record):
 
 
 class Operand(Record):
-    """A word without a dash; nargs as argparse has it: None (one), ? (or none), * (any), ... (all that follows)."""
+    """A word without a dash; nargs as argparse has it: None (one), ? (or none), ... (all that follows)."""
 
     field: str
     metavar: str
@@ -159,7 +159,7 @@ VERBS = (
         ),
         (ID,),
     ),
-    Verb("ps", "list a container's processes", (FORMAT,), (ID, Operand("options", "PS-OPTION", "*"))),
+    Verb("ps", "list a container's processes", (FORMAT,), (ID, Operand("options", "PS-OPTION", "..."))),
     Verb(
         "spec",
         "write a config.json to begin with",
@@ -254,7 +254,7 @@ def _plain(text: str) -> bool:
 
 def _operands(verb: Verb, words: list[str], found: dict[str, Any]) -> Given | None:
     for operand in verb.operands:
-        if operand.nargs in ("...", "*"):
+        if operand.nargs == "...":
             found[operand.field], words = words, []
         elif words:
             found[operand.field], words = words[0], words[1:]
