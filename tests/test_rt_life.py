@@ -110,6 +110,23 @@ def test_paused_means_that_nothing_moves(runtime: Ground) -> None:
     until(lambda: runtime.state("one")["status"] == "stopped")
 
 
+@pytest.mark.parametrize("words", [("one", "KILL"), ("--all", "one", "KILL")])
+def test_who_forks_does_not_escape(runtime: Ground, words: tuple[str, ...]) -> None:
+    """Without a pid namespace of its own KILL ends the whole cgroup, and so does --all."""
+    runtime.kinds("network", "ipc", "uts", "mount")
+    flees = runtime.folder / "rootfs/flees"
+    flees.write_text("#!/usr/bin/sh\n/flees &\n")
+    flees.chmod(0o755)
+    runtime.process("/usr/bin/sh", "-c", "/flees & exec sleep 1000")
+    runtime("run", "-d", "one", check=True)
+    cgroup = Path(json.loads((runtime.folder / "state/one/state.json").read_text())["cgroup"])
+    until(lambda: len((cgroup / "cgroup.procs").read_text().split()) > 1)
+    runtime("kill", *words, check=True)
+    until(lambda: runtime.state("one")["status"] == "stopped")
+    time.sleep(0.2)
+    assert "populated 0" in (cgroup / "cgroup.events").read_text()
+
+
 def test_exec_joins_everything(runtime: Ground) -> None:
     """The process of exec is in the container's namespaces and cgroup, with what was asked for it."""
     runtime.kinds("pid", "network", "ipc", "uts", "mount", "cgroup")

@@ -72,9 +72,14 @@ def number_of(text: str) -> int:
 
 
 def kill(place: Store, identifier: str, text: str = "SIGTERM", *, everyone: bool = False) -> None:
-    """Send a signal to process 1, or to everybody in the cgroup. Raises Refused for an ended container."""
+    """Send a signal to process 1, or to everybody in the cgroup. Raises Refused for an ended container.
+
+    SIGKILL ends everybody where the end of process 1 does not: in a pid namespace that is others' too, as with runc.
+    """
     number = number_of(text)
     state = place.load(identifier)
+    if number == signal.SIGKILL and (everyone or not _ends_with_its_first(place, identifier)) and _end(state):
+        return
     if everyone:
         for pid in members(state):
             process.kill(pid, process.start_time(pid), number)
@@ -84,6 +89,26 @@ def kill(place: Store, identifier: str, text: str = "SIGTERM", *, everyone: bool
                       next=f"labkit-runtime delete {identifier}")  # fmt: skip
     if number == signal.SIGKILL and state["status"] == "paused":
         cgroups.thaw(state["cgroup"])  # a frozen process dies only when it goes on
+
+
+def _ends_with_its_first(place: Store, identifier: str) -> bool:
+    """Whether the kernel kills the rest with the container's process: it is 1 in numbers of its own."""
+    try:
+        config = place.config(identifier)
+    except (OSError, ValueError):
+        return False  # killed before it could be copied
+    return any(one["type"] == "pid" and not one.get("path") for one in config.get("linux", {}).get("namespaces", ()))
+
+
+def _end(state: State) -> bool:
+    """Kill the whole cgroup at once, which nobody escapes by forking; False where nobody is in it, or none is."""
+    try:
+        if not (state["cgroup"] and members(state)):
+            return False
+        cgroups.kill(state["cgroup"])
+    except NotFound:  # it has ended meanwhile
+        return False
+    return True
 
 
 def members(state: State) -> list[int]:
