@@ -185,6 +185,22 @@ def test_exec_changes_of_the_user_what_is_said(runtime: Ground, words: tuple[str
     assert [lines["Uid"].split()[0], lines["Gid"].split()[0], lines["Groups"].strip(), lines["Umask"]] == wanted
 
 
+def test_exec_in_a_paused_container_waits_with_it(runtime: Ground) -> None:
+    """Refused without --ignore-paused; with it, the program runs when the container goes on."""
+    runtime.process(*SLEEP)
+    runtime("run", "-d", "one", check=True)
+    runtime("pause", "one", check=True)
+    refused = runtime("exec", "one", "/usr/bin/true")
+    assert refused.returncode == 1 and "it is paused" in refused.stderr
+    words = runtime.words("exec", "--ignore-paused", "one", "/usr/bin/touch", "/ran")
+    with subprocess.Popen(words, cwd=runtime.folder) as waits:
+        until(lambda: len(json.loads(runtime("ps", "--format", "json", "one").stdout)) > 1)
+        time.sleep(0.2)
+        assert waits.poll() is None and not (runtime.folder / "rootfs/ran").exists()
+        runtime("resume", "one", check=True)
+        assert waits.wait(20) == 0 and (runtime.folder / "rootfs/ran").exists()
+
+
 def test_exec_takes_a_whole_process(runtime: Ground) -> None:
     """--process: the object as engines write it."""
     runtime.process(*SLEEP)

@@ -276,7 +276,7 @@ def _exec(given: Given, place: store.Store) -> int:
         for kind in ("bounding", "effective", "permitted") if given.cap else ():
             listed = wanted.setdefault("capabilities", {}).setdefault(kind, [])
             listed += [name for name in given.cap if name not in listed]
-    return verbs.execute(place, given.id, wanted, _options(given), detach=given.detach)
+    return verbs.execute(place, given.id, wanted, _options(given), detach=given.detach, paused=given.ignore_paused)
 
 
 def _user(text: str) -> dict[str, int]:

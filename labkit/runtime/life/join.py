@@ -31,14 +31,17 @@ if TYPE_CHECKING:
     from labkit.runtime.life.store import State
 
 
-def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.Options) -> int:
+def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.Options, *, paused: bool = False) -> int:
     """Start the process in the container; its pid, as this process's child.
 
-    wanted -- config.json's `process`, for this one.  Raises Refused when the container does not run, BadInput.
+    wanted -- config.json's `process`, for this one
+    paused -- wait in a container that stands still, with it
+    Raises Refused when the container does not run, BadInput.
     """
-    if state["status"] not in ("running", "created"):
+    if state["status"] not in ("running", "created", *(["paused"] if paused else [])):
+        still = state["status"] == "paused"
         raise Refused(f"container {state['id']} does not run", why=f"it is {state['status']}", status=1,
-                      next=f"labkit-runtime state {state['id']}")  # fmt: skip
+                      next=f"labkit-runtime {'resume' if still else 'state'} {state['id']}")  # fmt: skip
     read.check_process(wanted)
     config = place.config(state["id"])
     config["process"] = wanted

@@ -203,8 +203,12 @@ def run(place: Store, identifier: str, options: Options, *, detach: bool = False
     return status
 
 
-def execute(place: Store, identifier: str, wanted: dict[str, Any], options: Options, *, detach: bool = False) -> int:
-    """exec; the exit status, or 0 at once with `detach`."""
+def execute(place: Store, identifier: str, wanted: dict[str, Any], options: Options, *, detach: bool = False,
+            paused: bool = False) -> int:  # fmt: skip
+    """exec; the exit status, or 0 at once with `detach`.
+
+    paused -- also in a container that stands still: the process is there when it goes on
+    """
     from labkit.runtime.life import join
 
     state = place.load(identifier)
@@ -214,7 +218,7 @@ def execute(place: Store, identifier: str, wanted: dict[str, Any], options: Opti
     if own:
         sized(wanted)
     with Terminal(own) as terminal:
-        pid = join.execute(place, state, wanted, options._replace(console=terminal.line))
+        pid = join.execute(place, state, wanted, options._replace(console=terminal.line), paused=paused)
         if options.pid_file:
             store.replace(options.pid_file, str(pid), 0o644)
         return 0 if detach else to_the_end(pid, terminal)
