@@ -214,11 +214,14 @@ def test_as_many_lines_as_the_kernel_takes_are_right() -> None:
 
 
 def test_a_path_takes_the_place_of_mappings() -> None:
-    """A user namespace with a path has its mapping already: one beside it is refused."""
+    """A user namespace with a path has its mapping already: one beside it is passed over with a warning."""
     config = put(template.spec(), "linux.namespaces", more("user", "/proc/self/ns/user"))
     read.check(config)
-    with pytest.raises(BadInput, match="stands beside the path"):
-        read.check(put(put(config, "linux.uidMappings", ONE), "linux.gidMappings", ONE))
+    config = put(put(config, "linux.uidMappings", ONE), "linux.gidMappings", ONE)
+    read.check(config)
+    said = read.warnings(config)
+    assert [one.split()[0] for one in said] == ["linux.uidMappings", "linux.gidMappings"]
+    assert all(one.endswith("passed over") for one in said)
 
 
 @pytest.mark.parametrize("name", ["net.ipv4.ip_forward", "kernel.msgmax", "kernel.shm_rmid_forced", "kernel.sem",

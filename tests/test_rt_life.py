@@ -331,6 +331,31 @@ def test_root_in_a_user_namespace_is_somebody_else_outside(runtime: Ground) -> N
     assert said and (runtime.folder / "rootfs/said").read_text().split() == ["0", "0", "100000", "65536"]
 
 
+def test_a_user_namespace_by_its_path_is_joined(runtime: Ground) -> None:
+    """A pod's: the second container is root in there, and somebody else outside; mappings beside it are warned of."""
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    runtime.kinds("pid", "network", "ipc", "uts", "mount", "user")
+    runtime.config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+    for path in (runtime.folder / "rootfs", *(runtime.folder / "rootfs").rglob("*")):
+        os.chown(path, 100000, 100000, follow_symlinks=False)
+    runtime.process(*SLEEP)
+    runtime("run", "-d", "one", check=True)
+    first = runtime.state("one")["pid"]
+    spaces = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")]
+    runtime.config["linux"]["namespaces"] = [*spaces, {"type": "user", "path": f"/proc/{first}/ns/user"}]
+    done = runtime("run", "-d", "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stands beside the path of a user namespace") == 2
+    second = runtime.state("two")["pid"]
+    assert os.readlink(f"/proc/{first}/ns/user") == os.readlink(f"/proc/{second}/ns/user")
+    assert os.readlink(f"/proc/{first}/ns/mnt") != os.readlink(f"/proc/{second}/ns/mnt")
+    status = Path(f"/proc/{second}/status").read_text()
+    assert "Uid:\t100000\t100000\t100000\t100000" in status and "Gid:\t100000\t" in status
+    owners = {Path(f"/proc/{second}/root/dev/{name}").stat().st_uid for name in ("pts", "mqueue", "shm")}
+    assert owners == {100000}
+    assert runtime("exec", "two", "/usr/bin/id", "-u").stdout == "0\n"
+
+
 def test_a_time_namespace_has_its_offset(runtime: Ground) -> None:
     """The boot clock in there is a day ahead."""
     runtime.kinds("pid", "network", "ipc", "uts", "mount", "time")

@@ -82,15 +82,15 @@ def _is_namespace(path: str, kind: str, place: str) -> None:
 
 
 def mappings(linux: Config, entries: Entries) -> None:
-    """Mappings and a new user namespace come together."""
+    """Mappings and a new user namespace come together; beside a path they are passed over (`warnings`).
+
+    containerd, CRI-O and `podman --userns=container:` say both, and runc 1.2 takes it.
+    """
     for name in ("uidMappings", "gidMappings"):
         given = linux.get(name, ())
         if given and "user" not in entries:
             wrong(f"linux.{name}", "stands without a user namespace", "whose numbers would it map?",
                   'linux.namespaces: {"type": "user"}')  # fmt: skip
-        if given and entries["user"].get("path"):
-            wrong(f"linux.{name}", "stands beside the path of a user namespace",
-                  "a namespace's mapping is written once, by who made it (user_namespaces(7))")  # fmt: skip
         if not given and "user" in entries and not entries["user"].get("path"):
             wrong(f"linux.{name}", "is missing", "in a new user namespace nobody has a number until it says so")
         check_mapping(given, f"linux.{name}")
@@ -226,8 +226,13 @@ def impossible(linux: Config) -> None:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What has no effect on a machine with cgroup v2 alone."""
-    memory = config.get("linux", {}).get("resources", {}).get("memory", {})
+    """What has no effect: on a machine with cgroup v2 alone, or beside something else."""
+    linux = config.get("linux", {})
+    joined = any(one["type"] == "user" and one.get("path") for one in linux.get("namespaces", ()))
+    for field in ("uidMappings", "gidMappings") if joined else ():
+        if linux.get(field):
+            yield f"linux.{field} stands beside the path of a user namespace, which has its own: passed over"
+    memory = linux.get("resources", {}).get("memory", {})
     for field in ("kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy"):
         if memory.get(field):
             yield f"linux.resources.memory.{field} has no file in cgroup v2: passed over"

@@ -63,6 +63,11 @@ class Newborn:
         return any(one["type"] == kind and not one.get("path") for one in self.linux.get("namespaces", ()))
 
 
+    def in_user_namespace(self) -> bool:
+        """Whether it is in a user namespace that is not its maker's: a new one, or one joined by its path."""
+        return any(one["type"] == "user" for one in self.linux.get("namespaces", ()))
+
+
 class Given(Record):
     """The descriptors and switches that the maker hands on."""
 
@@ -92,10 +97,13 @@ def waiting(one: Newborn) -> None:
         os._exit(1)
     one.state = go["state"]
     os.setsid()
-    if one.has_new("user"):
-        with open("/proc/self/setgroups") as file:
-            if file.read().strip() == "allow":
-                os.setgroups([])
+    if one.in_user_namespace():
+        # Made or joined, in there this process is nobody, and nobody may make a file (EOVERFLOW).  Not before: the
+        # cgroup and the other namespaces are entered with the machine's numbers.
+        try:
+            os.setgroups([])
+        except PermissionError:  # denied for good: an ordinary user's (user_namespaces(7), setgroups)
+            pass
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         process.hide_memory()  # a change of user turns it on again (prctl(2))

@@ -194,7 +194,7 @@ def _make(place: Store, state: State, config: dict[str, Any], prepared: Any, opt
         gate.pid = pid
         gate.after("cloned")
     linux = config.get("linux", {})
-    if linux.get("uidMappings"):
+    if newborn.has_new("user"):  # one that is joined has its own
         from labkit.runtime.life import mapping
 
         mapping.write(pid, linux["uidMappings"], linux["gidMappings"])
@@ -297,7 +297,7 @@ def _clone(config: dict[str, Any], group: str, newborn: born.Newborn, mine: chan
         # The cgroup namespace is left to the child: here it would get the wrong root.
         if not one.get("path") and one["type"] != "cgroup":
             new |= OCI[one["type"]].flag
-    if new & C.CLONE_NEWUSER:
+    if any(one["type"] == "user" for one in entries):
         # The message queues of an IPC namespace belong to who makes it: to root in there, once it is that (born).
         new &= ~C.CLONE_NEWIPC
     joined = sorted((one for one in entries if one.get("path")), key=lambda one: JOINED.index(one["type"]))
