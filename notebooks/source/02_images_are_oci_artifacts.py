@@ -420,26 +420,25 @@ def held(name):
 blobs.shared([held("busybox"), held("shop:1"), held("shop:2")])
 
 # %% [markdown]
-# **The same step twice.** You may have read that identical build steps are shared. Here is one step, twice, one second apart:
+# **The same file twice.** You may have read that identical build steps are shared. What a step leaves is put into a tar archive.
+# Here is one file, put into two archives. In the second one its time is one second later:
 
 # %%
 AGAIN = ["the same blob", "two blobs"]
-predict(
-    "same-step", "One Dockerfile, built twice without any cache, one second apart. A COPY layer is", AGAIN, mine=...
-)
+predict("same-file", "Two archives of one file, its times one second apart. As layers they are", AGAIN, mine=...)
 
 # %%
-step = {"srv/page": b"the same page\n"}
-same = sha256(archive(step)) == sha256(archive(step))
-later = sha256(archive(step, 1_700_000_000)) == sha256(archive(step, 1_700_000_001))
+page = {"srv/page": b"the same page\n"}
+same = sha256(archive(page)) == sha256(archive(page))
+later = sha256(archive(page, 1_700_000_000)) == sha256(archive(page, 1_700_000_001))
 print("same file, same time:", same)
 print("one second later:    ", later)
-measured("same-step", AGAIN[0] if later else AGAIN[1])
+measured("same-file", AGAIN[0] if later else AGAIN[1])
 
 # %% [markdown]
 # The archive holds the time of each file. Identical *bytes* are shared, and a step has identical bytes only if somebody
 # sees to it: by a cache, which does not run the step again, or by setting all times to one value. Tools that do this are called
-# reproducible.
+# reproducible. Section 8 looks whether a build is.
 #
 # **What Docker does:** its classic store unpacks each layer once, however many images have it. `docker system df -v` tells for each
 # image how much of it is shared.
@@ -856,6 +855,24 @@ def origins(name):
 origins("localhost:5002/shop:a")
 
 # %% [markdown]
+# ### The same steps twice
+#
+# In section 3, one second more made another layer of the same file. And in a build? Give the goods a new time, and let every
+# step be done again:
+
+# %%
+time.sleep(1)
+(shop / "goods").touch()  # the same bytes, at least one second later
+again = build("again", FIRST, "--no-cache")
+old, new = (Store().find(f"localhost:5002/shop:{tag}").manifest.layers[1:] for tag in ("a", "again"))
+for one, was, now in zip([one for one in again if one.state == "done"], old, new, strict=True):
+    print(f"{one.text:<15} done, and the digest is the same: {was.digest == now.digest}")
+
+# %% [markdown]
+# WORKDIR and COPY made the same bytes again. labkit sees to it: a file that COPY brings gets the time at which the base image was
+# created, whatever its own time is, and nothing that a step makes is younger than that. RUN made other bytes, since our `install`
+# takes them from `/dev/urandom`. Times can be set afterwards; what a command gets from chance, or from the network, cannot.
+#
 # ### The cache
 #
 # A step that was done before, on the same files, need not be done again: its layer is there. The rule is short: **a step is
