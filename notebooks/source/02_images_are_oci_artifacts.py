@@ -935,7 +935,7 @@ exercise("cache-order").check(order)
 # %%
 order = mine("cache-order")
 lines = {
-    "COPY goods pack ./": ([], 30, 1),
+    "COPY goods pack ./": ([], 7, 1),
     "RUN sh pack": (["COPY goods pack ./"], 0, 2),
     "RUN sh install": (["COPY install libraries.lock ./"], 0, 60),
     "COPY install libraries.lock ./": ([], 0.25, 1),
