@@ -755,8 +755,9 @@ for name in set(top.read_text().split()) - handed:  # runc has the groups on its
     top.write_text(f"-{name}")
 
 # %% [markdown]
-# Two programs that share no line of code have read the five files and mean the same by them. That is what a specification
-# is for, and why it says *OCI artifact* and not "Docker image".
+# crane fetched the five files both times. But two unpackers, labkit's and crane's, and two runtimes, labkit-runtime and runc,
+# which share no line of code, have made the same of them. That is what a specification is for, and why it says *OCI artifact*
+# and not "Docker image".
 #
 # The script ran as process 1, on a root of two files. No distribution, no library: an image is as small as you make it.
 
