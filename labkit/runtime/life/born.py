@@ -62,7 +62,6 @@ class Newborn:
         """Whether the container gets a new namespace of this type."""
         return any(one["type"] == kind and not one.get("path") for one in self.linux.get("namespaces", ()))
 
-
     def in_user_namespace(self) -> bool:
         """Whether it is in a user namespace that is not its maker's: a new one, or one joined by its path."""
         return any(one["type"] == "user" for one in self.linux.get("namespaces", ()))
