@@ -47,7 +47,9 @@ def leave(folder: str) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _names(file, lock) or any(entry.is_dir() for entry in os.scandir(folder)):
+        with os.scandir(folder) as entries:
+            others = any(entry.is_dir() for entry in entries)
+        if others or not _names(file, lock):
             return  # it is gone, or another container is in it
         # Before it goes, while whoever comes next still waits for the lock; and from below, or the top has EBUSY.
         for one in (folder, os.path.dirname(folder)):
