@@ -74,16 +74,35 @@ def test_without_the_object_there_are_none() -> None:
     assert {found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
 
 
-def test_what_the_maker_lacks_cannot_be_granted() -> None:
-    """A capability that this process does not hold is refused by its name."""
+def test_what_the_maker_lacks_is_left_out_and_told() -> None:
+    """A capability that this process does not hold is no failure: the program goes without, and a warning names it."""
 
     def poor() -> None:
         few = ["CAP_SETPCAP", "CAP_SETUID", "CAP_SETGID"]
         capabilities.set_exactly(few, few, [], [])
 
-    said = become(config("true", capabilities=NONE | {"permitted": ["CAP_CHOWN"], "bounding": ["CAP_CHOWN"]}), poor)
-    assert said.startswith("Refused 1 process.capabilities: cannot be granted")
-    assert "lacks CAP_CHOWN" in said
+    asked = {kind: ["CAP_CHOWN", "CAP_SETUID"] for kind in NONE}
+    found = status(capabilities=asked | {"ambient": []}, before=poor)
+    assert [capabilities.names(int(found[name], 16)) for name in ("CapPrm", "CapEff", "CapInh")] == [["CAP_SETUID"]] * 3
+
+    def warned() -> list[str]:
+        poor()
+        return list(ready(config("true", capabilities=asked)).warnings)
+
+    (said,) = child(warned)
+    assert said.endswith("has none such: CAP_CHOWN")
+    outside = {"namespaces": [{"type": "user"}]}
+    assert child(lambda: (poor(), ready(config("true", capabilities=asked, linux=outside)).warnings)[1]) == []
+
+
+def test_what_the_kernel_lacks_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capability of a later kernel's, in a user namespace as without one."""
+    monkeypatch.setitem(capabilities.NUMBERS, "CAP_LATER", capabilities.last() + 1)
+    for linux in ({}, {"namespaces": [{"type": "user"}]}):
+        asked = {kind: ["CAP_LATER", "CAP_KILL"] for kind in NONE}
+        one = ready(config("true", capabilities=asked, linux=linux))
+        assert one.capabilities == {kind: ["CAP_KILL"] for kind in NONE}
+        assert [text.rpartition(": ")[2] for text in one.warnings] == ["CAP_LATER"]
 
 
 def test_new_privileges_are_forbidden_when_asked() -> None:

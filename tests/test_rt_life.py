@@ -289,6 +289,21 @@ def test_a_terminal_without_a_socket_is_refused(runtime: Ground) -> None:
     assert done.returncode == 1 and "--console-socket" in done.stderr and runtime.left() == []
 
 
+def test_a_capability_out_of_the_bounding_set_is_warned_of(runtime: Ground) -> None:
+    """Started without CAP_SYS_TIME, the runtime cannot grant it: run and exec say so, and go on."""
+    asked = {kind: ["CAP_SYS_TIME", "CAP_KILL"] for kind in ("bounding", "effective", "permitted")}
+    runtime.process("/usr/bin/sh", "-c", "exec sleep 1000", capabilities=asked)
+    runtime.write()
+    lacking = ["setpriv", "--bounding-set", "-sys_time", *runtime.words("run", "-d", "one")]
+    with (runtime.folder / "err").open("w") as err:  # a pipe would stay open as long as the container
+        done = subprocess.run(lacking, cwd=runtime.folder, stderr=err, stdout=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == 0 and "has none such: CAP_SYS_TIME" in (runtime.folder / "err").read_text()
+    status = Path(f"/proc/{runtime.state('one')['pid']}/status").read_text()
+    assert "CapBnd:\t0000000000000020" in status
+    again = ["setpriv", "--bounding-set", "-sys_time", *runtime.words("exec", "one", "/usr/bin/true")]
+    assert b"CAP_SYS_TIME" in subprocess.run(again, cwd=runtime.folder, capture_output=True, timeout=60).stderr
+
+
 def test_a_namespace_by_its_path_is_joined(runtime: Ground) -> None:
     """The container is in the network namespace of another one, and in new ones beside."""
     runtime.process(*SLEEP)

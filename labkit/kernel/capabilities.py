@@ -11,6 +11,7 @@ from __future__ import annotations
 from labkit import leanctypes as ctypes
 from labkit.kernel import constants as C
 from labkit.kernel.syscalls import call
+from labkit.lean import contents
 
 NAMES = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
@@ -68,6 +69,13 @@ def held(pid: int | str = "self") -> dict[str, int]:
     with open(f"/proc/{pid}/status") as file:
         rows = [line.partition(":\t") for line in file]
     return {key: int(value, 16) for key, _, value in rows if key.startswith("Cap")}
+
+
+def within_reach() -> tuple[int, int]:
+    """What this process can hand on over execve: the masks of its bounding and of its permitted set."""
+    fields = contents("/proc/self/status").split()
+    bounding, permitted = (int(fields[fields.index(name) + 1], 16) for name in (b"CapBnd:", b"CapPrm:"))
+    return bounding, permitted & bounding
 
 
 def own() -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ Read: the OCI runtime specification, config.md, "Process"; getrlimit(2); capabil
 
 from __future__ import annotations
 
-from labkit.errors import BadInput, Refused
+from labkit.errors import BadInput
 from labkit.kernel import capabilities, limits
 from labkit.lean import TYPE_CHECKING, Record
 
@@ -50,6 +50,7 @@ class Ready(Record):
     highest: int  # the last capability that this kernel has
     filter: Filter | None
     personality: str
+    warnings: tuple[str, ...] = ()  # what was taken out, and is to be told
 
 
 def ready(config: Mapping[str, Any], cache: str | None = None) -> Ready:
@@ -58,7 +59,7 @@ def ready(config: Mapping[str, Any], cache: str | None = None) -> Ready:
     cache -- a folder of the runtime's own, where compiled seccomp programs are kept (made if missing).
 
     Everything that the child imports later is imported here: it may stand in another root then.
-    Raises BadInput for a word that this machine does not know; Refused for what it cannot do.
+    Raises BadInput for a word that this machine does not know.
     """
     wanted = config["process"]
     linux = config.get("linux", {})
@@ -72,15 +73,17 @@ def ready(config: Mapping[str, Any], cache: str | None = None) -> Ready:
     for number, text in enumerate(wanted["args"]):
         _encoded(text, f"process.args[{number}]")
     highest = capabilities.last()
+    granted = _sets(wanted.get("capabilities", {}), *_grantable(linux, highest))
     return Ready(
         process=wanted,
         environment=variables,
         limits=tuple(_limit(one) for one in wanted.get("rlimits", ())),
         # Without the object a process has none (as with runc): nobody gets root's powers by leaving out a line.
-        capabilities=_sets(wanted.get("capabilities", {}), highest),
+        capabilities=granted,
         highest=highest,
         filter=_filter(linux["seccomp"], cache) if "seccomp" in linux else None,
         personality=linux.get("personality", {}).get("domain", ""),
+        warnings=_lacking(wanted.get("capabilities", {}), granted),
     )
 
 
@@ -128,16 +131,35 @@ def _limit(one: Mapping[str, Any]) -> Limit:
     return Limit(one["type"], number, one["soft"], one["hard"])
 
 
-def _sets(given: Mapping[str, list[str]], highest: int) -> dict[str, list[str]]:
-    """The five sets, without names that no kernel has (document.read.warnings has told of them)."""
-    found = {}
-    for kind in CAPABILITY_SETS:
-        names = [name for name in given.get(kind, ()) if name in capabilities.NUMBERS]
-        if newer := [name for name in names if capabilities.NUMBERS[name] > highest]:
-            raise Refused(f"process.capabilities.{kind}: this kernel has no {newer[0]}", status=1,
-                          why=f"its last capability is number {highest}")  # fmt: skip
-        found[kind] = names
-    return found
+def _grantable(linux: Mapping[str, Any], highest: int) -> tuple[int, int]:
+    """The masks of what the bounding set may get here, and the other sets.
+
+    In a user namespace, new or joined, a process begins with all that the kernel has (user_namespaces(7)).
+    """
+    if any(one["type"] == "user" for one in linux.get("namespaces", ())):
+        return (2 << highest) - 1, (2 << highest) - 1
+    return capabilities.within_reach()
+
+
+def _sets(given: Mapping[str, list[str]], bounding: int, others: int) -> dict[str, list[str]]:
+    """The five sets, without what nobody can grant here: config.md wants a warning (`_lacking`), and no failure."""
+    return {
+        kind: [name for name in given.get(kind, ()) if _within(name, bounding if kind == "bounding" else others)]
+        for kind in CAPABILITY_SETS
+    }
+
+
+def _within(name: str, mask: int) -> bool:
+    return name in capabilities.NUMBERS and bool(mask >> capabilities.NUMBERS[name] & 1)
+
+
+def _lacking(given: Mapping[str, list[str]], granted: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """What is told of those taken out; of names that no kernel has, document.read.warnings has told."""
+    left = {name for kind, names in granted.items() for name in set(given.get(kind, ())) - set(names)}
+    if not (left := left & capabilities.NUMBERS.keys()):
+        return ()
+    return ("process.capabilities: cannot be granted here, passed over, since this process or this kernel has none "
+            f"such: {', '.join(sorted(left))}",)  # fmt: skip
 
 
 def _filter(given: dict[str, Any], cache: str | None) -> Filter:

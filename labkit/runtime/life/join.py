@@ -48,6 +48,7 @@ def execute(place: Store, state: State, wanted: dict[str, Any], options: maker.O
     for name in ("hooks", "annotations"):  # they are the container's, not each process's
         config.pop(name, None)
     prepared = understand(config, cache=place.filters)
+    maker.tell(prepared, options)
     console = options.console
     if wanted.get("terminal"):
         born.ready_for_a_terminal()

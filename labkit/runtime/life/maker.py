@@ -150,6 +150,7 @@ def give_back(place: Store, state: State, config: dict[str, Any]) -> None:
 
 
 def _make(place: Store, state: State, config: dict[str, Any], prepared: Any, options: Options) -> None:
+    tell(prepared, options)
     gate = options.gate
     if gate:
         gate.open(config)
@@ -223,6 +224,12 @@ def _make(place: Store, state: State, config: dict[str, Any], prepared: Any, opt
         store.replace(options.pid_file, str(pid), 0o644)
     state["status"] = "created" if options.wait else "running"
     place.save(state)
+
+
+def tell(prepared: Ready, options: Options) -> None:
+    """What was asked for and cannot be had here."""
+    for warning in prepared.warnings:
+        (options.warn or _warn)(warning)
 
 
 def hear(line: channel.Channel, pid: int, prepared: Any, seen: dict[str, Any], listener: socket.socket | None = None,
