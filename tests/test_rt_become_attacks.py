@@ -14,9 +14,9 @@ from rt_become_ground import NONE, become, child, config
 
 from labkit.errors import Refused
 from labkit.kernel import constants as C
-from labkit.kernel import mounts
+from labkit.kernel import mounts, namespaces
 from labkit.kernel.syscalls import call
-from labkit.runtime.become import drop, execute, sealed
+from labkit.runtime.become import drop, execute, sealed, settle
 from labkit.runtime.become.ready import Ready, ready
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="changes user and root: needs root")]
@@ -156,3 +156,23 @@ def test_the_process_stays_unreadable_until_execve() -> None:
     """CVE-2016-9962: a change of user does not make its memory and its /proc/PID/exe readable for the container."""
     one = ready(config("true", user={"uid": 1234, "gid": 1234}))
     assert child(lambda: [drop.drop(one), call("prctl", PR_GET_DUMPABLE, 0, 0, 0, 0)]) == [None, 0]
+
+
+@pytest.mark.parametrize("field", ["apparmorProfile", "selinuxLabel", "oomScoreAdj"])
+def test_a_false_proc_swallows_no_label(tmp_path: Path, field: str) -> None:
+    """CVE-2025-52881: files under the names of /proc/self, in a mount namespace joined by its path, are not written."""
+    wanted = {"oomScoreAdj": 7}.get(field, "a-label")
+    one = ready(config("true", **{field: wanted}))
+    files = [tmp_path / "self/attr/apparmor/exec", tmp_path / "self/attr/exec", tmp_path / "self/oom_score_adj"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("0")
+
+    def work() -> None:
+        namespaces.leave(["mnt"])
+        mounts.propagate("/", "rprivate")
+        mounts.mount(str(tmp_path), "/proc", None, ["bind"])
+        settle.early(one)
+
+    assert child(work).startswith("Refused 1 /proc is no proc file system here")
+    assert {file.read_text() for file in files} == {"0"}

@@ -206,3 +206,47 @@ def test_an_exec_that_fails_leaves_no_process(runtime: Ground) -> None:
     done = runtime("exec", "one", "/usr/bin/sleep", "1000")
     assert done.returncode == 1 and "cannot pass the seccomp listener" in done.stderr
     assert json.loads(runtime("ps", "--format", "json", "one").stdout) == [runtime.state("one")["pid"]]
+
+
+def test_no_title_is_written_where_the_image_says(runtime: Ground) -> None:
+    """A file of the image's under the name /proc/self/stat gives an address: nothing is written to it."""
+    runtime.config["mounts"] = [one for one in runtime.config["mounts"] if one["type"] != "proc"]
+    (runtime.folder / "rootfs/proc/self").mkdir(parents=True)
+    (runtime.folder / "rootfs/proc/self/stat").write_text("1 (x) S " + "4096 8192 " * 25)
+    runtime.process(*SLEEP)
+    assert runtime("create", "one", check=True).stderr == ""
+    assert runtime.state("one")["status"] == "created"
+
+
+def test_a_terminal_is_taken_through_no_symlink(runtime: Ground) -> None:
+    """The image leads /dev/pts elsewhere, to terminals even: exec and create refuse it."""
+    runtime.config["mounts"] = [one for one in runtime.config["mounts"] if not one["destination"].startswith("/dev")]
+    runtime.config["mounts"].append({"destination": "/other", "type": "devpts", "source": "devpts",
+                                     "options": ["newinstance", "ptmxmode=0666"]})  # fmt: skip
+    (runtime.folder / "rootfs/dev").mkdir()
+    (runtime.folder / "rootfs/dev/pts").symlink_to("../other")
+    runtime.process(*SLEEP)
+    runtime("run", "-d", "one", check=True)
+    path = str(runtime.folder / "console.sock")
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.bind(path)
+        waiting.listen()
+        done = runtime("exec", "--tty", "--console-socket", path, "one", "/usr/bin/true")
+        assert done.returncode == 1 and "cannot open a terminal on /dev/pts" in done.stderr, done.stderr
+        runtime.config["process"]["terminal"] = True
+        done = runtime("create", "--console-socket", path, "two")
+        assert done.returncode == 1 and "cannot open a terminal on /dev/pts" in done.stderr, done.stderr
+
+
+def test_a_terminal_is_of_a_devpts(runtime: Ground) -> None:
+    """Files on /dev/pts that are none of a devpts are not opened, and change no hands."""
+    runtime.config["mounts"] = [one for one in runtime.config["mounts"] if one["type"] != "devpts"]
+    runtime.config["mounts"].append({"destination": "/dev/pts", "type": "tmpfs", "source": "tmpfs"})
+    runtime.process(*SLEEP)
+    runtime("run", "-d", "one", check=True)
+    path = str(runtime.folder / "console.sock")
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.bind(path)
+        waiting.listen()
+        done = runtime("exec", "--tty", "--console-socket", path, "one", "/usr/bin/true")
+    assert done.returncode == 1 and "there is no devpts on /dev/pts" in done.stderr, done.stderr

@@ -183,6 +183,7 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 # --- ioctl_tty(2): include/uapi/asm-generic/ioctls.h, the same on both architectures
 TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
 
 # --- seccomp(2), landlock(7), close_range(2)
 SECCOMP_SET_MODE_FILTER = 1

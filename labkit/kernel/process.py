@@ -12,9 +12,13 @@ import os
 import time
 
 from labkit import leanctypes as ctypes
+from labkit.errors import Refused
 from labkit.kernel import constants as C
-from labkit.kernel.syscalls import call
+from labkit.kernel import mounts
+from labkit.kernel.syscalls import call, openat2
 from labkit.lean import contents, signal
+
+_room: tuple[int, int] | None = None
 
 
 def start_time(pid: int) -> int | None:
@@ -91,6 +95,23 @@ def die_with_parent() -> None:
     call("prctl", C.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def own_file(name: str, flags: int) -> int:
+    """A descriptor of /proc/self/NAME, of the kernel's own proc and of nothing that was laid over a part of it.
+
+    For a process that may see a container's files already: an image can bring others under these names
+    (CVE-2025-52881).  Raises OSError, Refused.
+    """
+    proc = os.open("/proc", C.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if mounts.magic(proc) != C.PROC_SUPER_MAGIC:
+            raise Refused("/proc is no proc file system here", status=1,
+                          why=f"what is written to /proc/self/{name} would not reach the kernel")  # fmt: skip
+        resolve = C.RESOLVE_BENEATH | C.RESOLVE_NO_XDEV | C.RESOLVE_NO_MAGICLINKS
+        return openat2(proc, f"self/{name}", flags, resolve=resolve)
+    finally:
+        os.close(proc)
+
+
 def hide_memory() -> None:
     """Make /proc/self/{exe,environ,mem,...} unreadable to others (ptrace(2): dumpable)."""
     call("prctl", C.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -101,6 +122,20 @@ def forbid_new_privileges() -> None:
     call("prctl", C.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def title_room() -> tuple[int, int]:
+    """Where this process's command line lies in its memory; looked up once, and the same in whatever it forks.
+
+    A process on its way into a container asks before: there a file of the image's may stand under the name in /proc,
+    and the title would be written wherever in memory it says.
+    """
+    global _room
+    if _room is None:
+        # Not getpid(): in a new pid namespace that is 1, and /proc, still the old one, means another's 1.
+        fields = _stat("self") or []
+        _room = (int(fields[45]), int(fields[46])) if len(fields) >= 47 else (0, 0)
+    return _room
+
+
 def set_title(title: str) -> None:
     """Be called `title` in `ps`: the short name and the command line.
 
@@ -108,10 +143,8 @@ def set_title(title: str) -> None:
     /proc/self/stat); the kernel reads it afresh each time somebody asks.
     """
     call("prctl", C.PR_SET_NAME, title[:15], 0, 0, 0)
-    # Not getpid(): in a new pid namespace that is 1, and /proc, still the old one, means another's 1.
-    fields = _stat("self") or []
-    if len(fields) < 47 or not int(fields[45]):
+    start, end = title_room()
+    if not start:
         return
-    start, end = int(fields[45]), int(fields[46])
     room = (ctypes.c_char * (end - start)).from_address(start)
     room.raw = title.encode()[: end - start - 1].ljust(end - start, b"\0")

@@ -15,7 +15,7 @@ import os
 
 from labkit.errors import Refused
 from labkit.kernel import constants as C
-from labkit.kernel import limits
+from labkit.kernel import limits, process
 from labkit.kernel.syscalls import call
 from labkit.lean import TYPE_CHECKING
 from labkit.runtime.become.ready import Ready
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 PERSONALITIES = {"LINUX": C.PER_LINUX, "LINUX32": C.PER_LINUX32}
-# AppArmor's own file (Linux 5.8), so that it can be stacked with another module; and the old, shared one.
-APPARMOR = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
+# Below /proc/self: AppArmor's own file (Linux 5.8), so that it can be stacked with another module; and the old one.
+APPARMOR = ("attr/apparmor/exec", "attr/exec")
 SCHEDULER = ("nice", "priority", "flags", "runtime", "deadline", "period")
-SELINUX = "/proc/self/attr/exec"
+SELINUX = "attr/exec"
 
 
 def early(ready: Ready) -> None:
-    """The out-of-memory score, and the label that execve will give.
+    """The out-of-memory score, and the label that execve will give: into /proc/self of a real proc, or not at all.
 
     Call it before the pivot, and after the hooks that this process starts: the label is given to whatever it
     executes next.  Raises Refused where this kernel has no such label.
@@ -39,8 +39,8 @@ def early(ready: Ready) -> None:
     wanted = ready.process
     if "oomScoreAdj" in wanted:
         try:
-            if _read("/proc/self/oom_score_adj") != str(wanted["oomScoreAdj"]):  # the maker may have been here
-                _write("/proc/self/oom_score_adj", str(wanted["oomScoreAdj"]))
+            if _read("oom_score_adj") != str(wanted["oomScoreAdj"]):  # the maker may have been here
+                _write("oom_score_adj", str(wanted["oomScoreAdj"]))
         except OSError as error:
             _fail(error, "process.oomScoreAdj", f"cannot set the out-of-memory score to {wanted['oomScoreAdj']}",
                   "lowering it needs CAP_SYS_RESOURCE outside the container")  # fmt: skip
@@ -108,7 +108,8 @@ def from_outside(ready: Ready, pid: int | str) -> None:
     """
     if "oomScoreAdj" in ready.process:
         try:
-            _write(f"/proc/{pid}/oom_score_adj", str(ready.process["oomScoreAdj"]))
+            with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+                file.write(str(ready.process["oomScoreAdj"]))
         except OSError:
             pass
     pid = 0 if pid == "self" else int(pid)
@@ -153,13 +154,13 @@ def pin(ready: Ready, when: str) -> None:
         _fail(error, f"process.execCPUAffinity.{when}", f"cannot run on {text}", "cat /sys/devices/system/cpu/online")
 
 
-def _read(file: str) -> str:
-    with open(file) as opened:
+def _read(name: str) -> str:
+    with open(process.own_file(name, os.O_RDONLY)) as opened:
         return opened.read().strip()
 
 
-def _write(file: str, text: str) -> None:
-    fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+def _write(name: str, text: str) -> None:
+    fd = process.own_file(name, os.O_WRONLY)
     try:
         os.write(fd, text.encode())
     finally:

@@ -1,19 +1,22 @@
 """Floor 3: the container's device nodes.
 
 Owns: the six that every program expects and config.json's own, as nodes; as bind mounts of the
-machine's where this user may not make nodes (a user namespace); the links beside them; /dev/console.
+machine's where this user may not make nodes (a user namespace); the links beside them; a terminal, and /dev/console.
 
-Read: the OCI runtime specification, config-linux.md, "Devices" and "Default Devices"; mknod(2).
+Read: the OCI runtime specification, config-linux.md, "Devices" and "Default Devices"; mknod(2); TIOCGPTPEER in
+ioctl_tty(2).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 
 from labkit.errors import LabError, Refused
 from labkit.kernel import constants as C
 from labkit.kernel import mounts
+from labkit.kernel.syscalls import openat2
 from labkit.lean import TYPE_CHECKING
 from labkit.runtime.files import beneath
 
@@ -35,6 +38,7 @@ LINKS = {
     "core": "/proc/kcore",
 }
 TERMINALS = range(136, 144)  # major numbers of Unix 98 terminals (admin-guide/devices.txt)
+NO_TERMINALS = "mounts: a devpts on /dev/pts, and no symlink on the way"
 
 
 def fill(config: dict[str, Any], root: int, *, user_namespace: bool) -> None:
@@ -129,6 +133,31 @@ def _links(root: int) -> None:
         os.close(dev)
 
 
+def terminal() -> tuple[int, int]:
+    """A new terminal of the devpts that is on /dev/pts: its master and its own side.
+
+    Neither end is taken by a name that the image could bend (CVE-2025-52565): no symlink leads there, what is there is
+    a devpts, and the master itself gives the other side.  Raises Refused.
+    """
+    root = os.open("/", C.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        pts = beneath.find(root, "/dev/pts", follow=False)
+        try:
+            if mounts.magic(pts) != C.DEVPTS_SUPER_MAGIC:
+                raise Refused("there is no devpts on /dev/pts in the container", status=1, next=NO_TERMINALS)
+            resolve = C.RESOLVE_BENEATH | C.RESOLVE_NO_XDEV | C.RESOLVE_NO_SYMLINKS
+            master = openat2(pts, "ptmx", os.O_RDWR | os.O_NOCTTY, resolve=resolve)
+        finally:
+            os.close(pts)
+        fcntl.ioctl(master, C.TIOCSPTLCK, b"\0\0\0\0")
+        return master, fcntl.ioctl(master, C.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused("cannot open a terminal on /dev/pts in the container", next=NO_TERMINALS, status=1,
+                      why=f"{error.strerror} (errno {error.errno})") from error  # fmt: skip
+    finally:
+        os.close(root)
+
+
 def console(terminal: int, root: int) -> None:
     """Show a terminal as /dev/console; `terminal` is a descriptor of its own side (the slave's).
 
@@ -143,11 +172,7 @@ def console(terminal: int, root: int) -> None:
         mode = os.fstat(target).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
             raise Refused("/dev/console is no file", why="the image put something else there", status=1)
-        name = os.open(f"/proc/self/fd/{terminal}", C.O_PATH | os.O_CLOEXEC)
-        try:
-            tree = mounts.tree(name)
-        finally:
-            os.close(name)
+        tree = mounts.tree(terminal)
         try:
             mounts.attach(tree, target)
         finally:

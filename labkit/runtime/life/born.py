@@ -188,12 +188,9 @@ def _terminal(one: Newborn) -> int:
     import struct
     import termios
 
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(master, C.TIOCSPTLCK, struct.pack("i", 0))
-    (number,) = struct.unpack("i", fcntl.ioctl(master, C.TIOCGPTN, struct.pack("i", 0)))
+    master, terminal = devices.terminal()
     if size := one.config["process"].get("consoleSize"):
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", size["height"], size["width"], 0, 0))
-    terminal = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     user = one.config["process"].get("user", {})
     os.fchown(terminal, user.get("uid", 0), -1)
     if one.root >= 0:

@@ -310,6 +310,7 @@ def _clone(config: dict[str, Any], group: str, newborn: born.Newborn, mine: chan
     joined = sorted((one for one in entries if one.get("path")), key=lambda one: JOINED.index(one["type"]))
     sys.stdout.flush()
     sys.stderr.flush()
+    process.title_room()  # while /proc is the machine's
     fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if group else None
     offsets = config.get("linux", {}).get("timeOffsets", {})
     # Blocked, the child is born so: no signal can reach it while it still has this process's handlers.
