@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.errors import BadInput, NotFound
-from labkit.kernel.cgroups import cpu, events, forms, io, memory, pids, pressure, tree
+from labkit.errors import BadInput, LabError, NotFound
+from labkit.kernel.cgroups import cpu, events, forms, freeze, io, memory, pids, pressure, tree
 
 
 @given(st.sets(st.integers(0, 300)))
@@ -92,3 +92,12 @@ def test_a_cgroup_that_goes_while_it_is_removed_is_gone(tmp_path: Path, monkeypa
     monkeypatch.setattr(tree.os, "rmdir", busy)
     tree.remove(tmp_path / "gone")
     assert tries == [str(tmp_path / "gone")]
+
+
+def test_what_does_not_stand_still_in_time_goes_on(tmp_path: Path) -> None:
+    """A freeze that fails is taken back: the kernel would complete it later, when nobody reckons with it."""
+    (tmp_path / "cgroup.freeze").write_text("0")
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with pytest.raises(LabError, match="is not frozen yet"):
+        freeze(tmp_path, seconds=0.05)
+    assert (tmp_path / "cgroup.freeze").read_text() == "0"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
+from labkit.kernel import process
 from labkit.runtime.life import command
 
 
@@ -49,6 +52,15 @@ def test_what_was_killed_early_meets_every_verb(
         (root / "one/state.json").write_text(text)
     assert command.main(["--root", str(root), *words]) == status
     assert "Error:" not in capsys.readouterr().err
+
+
+def test_without_a_cgroup_there_is_nothing_to_tell_of(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """events of a container without a cgroup is refused, and prints no zeros."""
+    me = {"pid": os.getpid(), "start": process.start_time(os.getpid())}
+    (root / "one/state.json").write_text(json.dumps({"id": "one", "status": "running", "cgroup": "", **me}))
+    assert command.main(["--root", str(root), "events", "--stats", "one"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "container one has no cgroup" in said.err
 
 
 def test_what_nobody_reckoned_with_is_told_too(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,10 @@ def delegate(group: Where, uid: int, gid: int = -1) -> list[Path]:
 
 
 def freeze(group: Where, *, seconds: float = 10.0) -> None:
-    """Let everything below stand still, and return when it does. Raises LabError after `seconds`."""
+    """Let everything below stand still, and return when it does.
+
+    Raises LabError after `seconds`; then it goes on.
+    """
     _stand(group, 1, seconds)
 
 
@@ -134,9 +137,14 @@ def _stand(group: Where, wanted: int, seconds: float) -> None:
     if above is not None:
         raise LabError(f"{group} stays frozen", why=f"{above} above it is frozen", next=f"thaw {above}")
     word = "frozen" if wanted else "thawed"
-    events.wait_for(
-        group, "cgroup.events", lambda now: now["frozen"] == wanted, seconds, what=f"{group} is not {word} yet"
-    )
+    try:
+        events.wait_for(
+            group, "cgroup.events", lambda now: now["frozen"] == wanted, seconds, what=f"{group} is not {word} yet"
+        )
+    except BaseException:
+        if wanted:  # or it would stand still some time later, and nobody know of it
+            tree.write(f"{os.fspath(group)}/cgroup.freeze", "0")
+        raise
 
 
 def _above(group: str) -> list[str]:

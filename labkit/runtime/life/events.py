@@ -132,6 +132,10 @@ def lines(place: Store, identifier: str, seconds: float, *, once: bool) -> Itera
     if state["status"] == "stopped":
         raise Refused(f"container {identifier} is not running", why="it has ended, and its cgroup with it", status=1)
     group = state["cgroup"]
+    if not group:
+        raise Refused(f"container {identifier} has no cgroup", why="only a cgroup counts what its processes use",
+                      next="a user with a cgroup of one's own (systemd-run --user --scope -p Delegate=yes)",
+                      status=1)  # fmt: skip
     yield _line("stats", identifier, stats(group))
     if once:
         return
