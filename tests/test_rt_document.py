@@ -253,11 +253,14 @@ def test_what_is_passed_over_is_said() -> None:
     """Unknown capabilities, relative destinations and settings of cgroup v1 are warned of."""
     config = put(template.spec(), "process.capabilities.bounding", ["CAP_CHOWN", "CAP_FLY"])
     config = put(config, "linux.resources.memory", {"swappiness": 1, "limit": 1 << 20})
+    weights = {"major": 8, "minor": 0, "weight": 10}
+    disks = {"weight": 10, "leafWeight": 10, "weightDevice": [weights, {**weights, "leafWeight": 9}]}
+    config = put(config, "linux.resources.blockIO", disks)
     config["mounts"].append({"destination": "data", "type": "tmpfs"})
     read.check(config)
     said = read.warnings(config)
-    assert len(said) == 3
-    for words in ("CAP_FLY", "'data' is not absolute", "memory.swappiness"):
+    assert len(said) == 5
+    for words in ("CAP_FLY", "'data' is not absolute", "memory.swappiness", "blockIO.leafWeight", "[1].leafWeight"):
         assert any(words in one for one in said)
 
 

@@ -236,3 +236,7 @@ def warnings(config: Config) -> Iterator[str]:
     for field in ("kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy"):
         if memory.get(field):
             yield f"linux.resources.memory.{field} has no file in cgroup v2: passed over"
+    disks = linux.get("resources", {}).get("blockIO", {})
+    for place, one in (("", disks), *((f"weightDevice[{n}].", d) for n, d in enumerate(disks.get("weightDevice", ())))):
+        if one.get("leafWeight"):
+            yield f"linux.resources.blockIO.{place}leafWeight has no file in cgroup v2: passed over"
