@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+
+from labkit.lessons import task
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 ROWS = [
@@ -86,8 +89,8 @@ EVIDENCE = {
         60: ['"address": "10.1.0.2/24"', "DEL: {}"],
     },
     "10": {
-        5: ["I am labkit, process 1", "measured:  7"],
-        26: ["cloned > mapped", "mounted > pivoted", "limited > dropped > created > filtered > executed"],
+        5: ["I am labkit, process 1", "measured:  status 7"],
+        37: ["cloned > mapped", "mounted > hooked > pivoted", "limited > dropped > created > filtered > executed"],
     },
 }
 
@@ -123,3 +126,10 @@ def test_the_map_leads_to_all_notebooks_that_build_something() -> None:
     assert {number for row in rows for number in re.findall(r"\b(\d\d)\b", row.rsplit("|", 2)[1])} == {
         f"{number:02}" for number in range(2, 12)
     }
+
+
+def test_the_eight_steps_of_birth_order_are_in_notebook_10() -> None:
+    """Its table says of each word what the exercise's check says of it."""
+    source = (FOLDER / "source" / "10_docker_by_hand.py").read_text()
+    rows = dict(re.findall(r"^# \| `(\w+)` \| (.+) \|$", source, re.M))
+    assert rows == runpy.run_path(str(task.find("birth-order").folder / "check.py"))["STEPS"]

@@ -168,3 +168,19 @@ def test_a_digest_that_begins_with_ten_digits_is_a_digest() -> None:
     one = Relabeller()
     assert one.text("sha256:0284994352f6") == "sha256:<id 1>" == one.text("sha256:0284994352f6" + "0" * 52)
     assert one.text("0123456789 bytes") == "0123456789 bytes"
+
+
+def test_a_keyring_is_known_by_its_number_in_both_calls() -> None:
+    """What keyctl answers, in one line or on a line of its own, and what it is given in hexadecimal."""
+    one = Relabeller()
+    assert one.text('keyctl(KEYCTL_JOIN_SESSION_KEYRING, "x", 0, 0, 0) = 187985913').endswith(", 0) = <key 1>")
+    assert one.text("0, 0) = 187985913</text>") == "0, 0) = <key 1></text>"
+    assert one.text("keyctl(KEYCTL_SETPERM, 0xb346ff9, KEY_POS_ALL)") == "keyctl(KEYCTL_SETPERM, <key 2>, KEY_POS_ALL)"
+
+
+def test_an_answer_on_a_line_of_its_own_is_a_pid() -> None:
+    """A picture breaks clone3 before its answer: it is the same process as in the whole line beside it."""
+    assert (
+        Relabeller().text("{...}, 0x58) = 8178</title>= 8178</text>")
+        == "{...}, 0x58) = <pid 1></title>= <pid 1></text>"
+    )

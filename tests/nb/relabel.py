@@ -20,7 +20,10 @@ KINDS = {
     "id": r"\b(?:lk)?([0-9a-f]{10})(?:[0-9a-f]{2}(?:[0-9a-f]{52})?)?\b",
     "name": r"\b([a-z]{4,6}_[a-z]{3,6}_[0-9]{3})\b",
     "pid": r"(?<=\bpid )([0-9]+)\b|(?<=\bprocess )([0-9]+)\b|(?<=/proc/)([0-9]+)(?=/)|\b([0-9]+)(?= outside\b)"
-    r"|(?<=, 0x58\) = )([0-9]+)\b",  # what clone3 answers
+    r"|(?<=, 0x58\) = )([0-9]+)\b"  # what clone3 answers
+    r"|(?<=>= )([0-9]+)(?=</text>)",  # an answer that has a line of its own in a picture: clone3 is too long for one
+    # A keyring's number: what keyctl answers, and, in hexadecimal, what it is then given.
+    "key": r"(?<=KEYCTL_SETPERM, )(0x[0-9a-f]+)|(?<=\b0, 0\) = )([0-9]{6,10})\b",
     "address": r"(?<![0-9.])(?!127\.|0\.)([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9.])",
     # How large the distribution's packages are today.
     "size": r"\b([0-9]+(?:\.[0-9])? (?:B|kB|MB|GB))\b",
