@@ -9,9 +9,12 @@ Read: the man page of each call in the table.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from labkit.kernel import constants as C
+from labkit.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # (call, place of the argument): the constants' prefix, or several.  Flags are or'ed, a command is one of several.
 FLAGS: dict[tuple[str, int], str | tuple[str, ...]] = {
