@@ -508,8 +508,8 @@ print(*networked.calls, sep="\n")
 #
 # The root file system is still one folder among others. Next come the mounts. Each entry of `mounts` is looked for
 # beneath that folder by `openat2`, whose flags guard the way: the folder is `/` for this call (`RESOLVE_IN_ROOT`), so
-# that no symlink of the image leads out of it, and on the way to `/proc` none is followed at all. Mounted is then on the
-# descriptor, `/proc/self/fd/6`, so that nothing can be swapped in between. The first such look, and all mounts:
+# that no symlink of the image leads out of it, and on the way to `/proc` none is followed at all. Mounted is then on
+# the descriptor, `/proc/self/fd/6`, so that nothing can be swapped in between. The first such look, and all mounts:
 
 # %%
 mounted = birth.to("mounted")
@@ -960,7 +960,7 @@ for process, text in lines[again:]:
         continue
     threads += "CLONE_THREAD" in text
     if "CLONE_THREAD" not in text or threads == 1:  # Go starts several, one after the other
-        print(re.sub(r"0x[0-9a-f]{6,}", "0x...", text)[:100])
+        print(re.sub(r" += ", " = ", re.sub(r"0x[0-9a-f]{6,}", "0x...", text))[:100])
     if text.startswith('read(3, "{'):
         break
 
