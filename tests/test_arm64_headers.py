@@ -7,6 +7,7 @@ and linux-libc-dev-arm64-cross for aarch64.  Nothing is executed.
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -36,7 +37,9 @@ SPELT = {
     "MNT_EXPIRE": None,  # the same
     # The kernel's include/linux/key.h, socket.h and net.h, not exported; keyctl_setperm(3), socket(2).
     **dict.fromkeys(("KEY_POS_ALL", "KEY_USR_VIEW", "KEY_USR_READ", "KEY_USR_SEARCH", "AF_INET", "SOCK_DGRAM")),
-    "IFF_UP": None,  # linux/if.h: a name for itself, in an enum
+    "SOCK_CLOEXEC": None,  # net.h as well: O_CLOEXEC, compared with Python's below
+    "PF_KTHREAD": None,  # the kernel's include/linux/sched.h, not exported; proc_pid_stat(5), field 9
+    **dict.fromkeys(("IFF_UP", "IFF_LOOPBACK", "IFF_RUNNING")),  # linux/if.h: names for themselves, in an enum
     "LANDLOCK_CREATE_RULESET_VERSION": "LANDLOCK_CREATE_RULESET_VERSION",
 }
 
@@ -131,3 +134,17 @@ def test_a_wrong_number_would_be_seen() -> None:
     """The comparison can fail: a number of the other architecture is not this one's."""
     expanded = value("aarch64", ["asm/unistd.h"], ["__NR_mount"])
     assert number(expanded["__NR_mount"]) == 40 != constants.SYSCALLS["mount"][constants.ARCHITECTURES["x86_64"]]
+
+
+def test_what_no_header_exports_is_as_python_has_it() -> None:
+    """The sockets' flag by Python's own module; a kernel thread's by one that every machine has."""
+    assert constants.SOCK_CLOEXEC == socket.SOCK_CLOEXEC
+    threads = [
+        int(fields[6]) & constants.PF_KTHREAD
+        for fields in (
+            path.read_text().rpartition(") ")[2].split() for path in (Path("/proc/2/stat"),) if path.exists()
+        )
+        if fields[1] == "0"
+    ]
+    assert all(threads)
+    assert not int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[6]) & constants.PF_KTHREAD
