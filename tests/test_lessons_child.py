@@ -215,11 +215,11 @@ def test_the_record_has_every_call_by_stage_and_forks_too() -> None:
     assert heard == one.calls and str(heard[-1]) == 'umount2("/no/such", 0) = -1 ENOENT'
 
 
-def test_structures_in_the_record_are_their_names() -> None:
+def test_structures_in_the_record_are_their_words() -> None:
     """A call with a ctypes structure can travel, and reads as it would here."""
     with Child("struct") as one:
         one.do(lambda: os.close(syscalls.openat2(-100, "/", os.O_RDONLY)))
-        assert str(one.calls[0]).startswith('openat2(-0x64, "/", {OpenHow}, ') or "{OpenHow}" in str(one.calls[0])
+        assert str(one.calls[0]).startswith('openat2(AT_FDCWD, "/", {flags=O_RDONLY|O_CLOEXEC}, ')
 
 
 def test_a_child_of_the_same_name_ends_the_old_one() -> None:
