@@ -269,6 +269,28 @@ class TestOnAMachine:
         )
         assert status == [[0, None], [0, None]] and left == ["one", "three"] and missing == 50
 
+    @pytest.mark.parametrize("driver", ["macvlan", "ipvlan"])
+    def test_a_network_without_a_bridge_is_refused_in_words(self, tmp_path: Path, driver: str) -> None:
+        """ADD and STATUS name the driver and who serves it; nobody is attached, and nothing is in the namespace."""
+        added, status, left = with_program(
+            tmp_path,
+            f"driver = {driver!r}"
+            + """
+from labkit.network import networks
+sh("ip", "link", "add", "par0", "type", "veth", "peer", "name", "par1")
+wish = networks.Wish("wire", driver, ("10.66.0.0/24",), options={"parent": "par0"})
+path = named("one")
+networks.create(wish)
+added = call("ADD", netns=path, network="wire")[1]
+status = call("STATUS", version="1.1.0", network="wire")[1]
+devices = [link["ifname"] for link in json.loads(inside_of("one", "ip", "-j", "link").stdout)]
+say([added, status, [devices, len(plan.load("wire").containers), [ledger.owner for ledger in all_ledgers()]]])
+""",
+        )
+        assert (added["code"], status["code"]) == (7, 50)
+        assert added["msg"] == status["msg"] == f"labkit-cni serves bridge networks, and wire is a {driver} network"
+        assert "eth0" not in left[0] and left[1:] == [0, []]
+
     def test_our_own_driver_drives_it(self, tmp_path: Path) -> None:
         """`labkit run --network cni:...` with the kit's plugin and the distribution's tuning behind it in one chain."""
         addresses, mtu, same = with_program(

@@ -25,7 +25,15 @@ from labkit.kernel.ledger import Ledger
 from labkit.kernel.netlink import Netlink
 from labkit.kernel.syscalls import call
 from labkit.network import bridge, inside, plan, ports
-from labkit.network.cni_call import BAD_VARIABLE, NOT_AVAILABLE, OURS, UNKNOWN_CONTAINER, Refusal, Request
+from labkit.network.cni_call import (
+    BAD_CONFIGURATION,
+    BAD_VARIABLE,
+    NOT_AVAILABLE,
+    OURS,
+    UNKNOWN_CONTAINER,
+    Refusal,
+    Request,
+)
 from labkit.network.endpoint import Endpoint
 from labkit.network.plan import Member, Plan
 
@@ -45,6 +53,7 @@ def add(request: Request) -> dict[str, Any]:
     mine, network = key(request.container, request.ifname), request.configuration.get("network") or bridge.DEFAULT
     runtime = request.configuration.get("runtimeConfig") or {}
     mappings = [_mapping(one) for one in runtime.get("portMappings") or ()]
+    _refuse_driver(network, BAD_CONFIGURATION)
     ledger = Ledger(mine)
     if ledger.entries():
         raise Refusal(OURS, f"{request.container} has its {request.ifname} already", "DEL comes before another ADD")
@@ -68,10 +77,22 @@ def add(request: Request) -> dict[str, Any]:
                 inside.configure(endpoint)
             if mappings:
                 ports.publish(mappings, endpoint, mine, ledger)
+            return result(request, endpoint, plan.load(network))
         except BaseException:
             _remove(mine)
             raise
-    return result(request, endpoint, plan.load(network))
+
+
+def _refuse_driver(network: str, code: int) -> None:
+    """Of a network that has no bridge.
+
+    Its device lives in the container's namespace alone: DEL could not end it without the namespace, and
+    there is no cable to check.  Every CNI distribution has a plugin of its own for these.
+    """
+    driver = plan.load(network).driver
+    if driver != "bridge":
+        words = f"labkit-cni serves bridge networks, and {network} is a {driver} network"
+        raise Refusal(code, words, f"the CNI plugin {driver}")
 
 
 def result(request: Request, endpoint: Endpoint, network: Plan) -> dict[str, Any]:
@@ -161,6 +182,7 @@ def status(request: Request) -> None:
     network = request.configuration.get("network") or bridge.DEFAULT
     if network != bridge.DEFAULT and bridge.subnet(network) is None:
         raise Refusal(NOT_AVAILABLE, f"there is no network {network!r}", f"labkit network create {network}")
+    _refuse_driver(network, NOT_AVAILABLE)
     if os.geteuid() != 0 or not shutil.which("nft"):
         raise Refusal(NOT_AVAILABLE, "labkit-cni needs root and the program nft")
 

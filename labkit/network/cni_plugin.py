@@ -3,8 +3,8 @@
     {"cniVersion": "1.0.0", "name": "lab", "plugins": [{"type": "labkit-cni", "network": "labkit0"}]}
 
 Owns: the protocol: variables and JSON in, one JSON object out, and errors as codes.  What the
-commands do is labkit.network.cni_bridge.  `network` is one that `labkit network create` made; left
-out, it is the default bridge.  Put the program, or a link to it, into /opt/cni/bin.
+commands do is labkit.network.cni_bridge.  `network` is a bridge network that `labkit network create`
+made; left out, it is the default bridge.  Put the program, or a link to it, into /opt/cni/bin.
 
 Read: containernetworking/cni, SPEC.md, section 2 (the protocol), 4 (what each command does), 5 (JSON).
 """
