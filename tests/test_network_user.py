@@ -123,6 +123,30 @@ def test_a_running_container_is_connected_and_taken_off(machine: Machine) -> Non
         network(machine, "rm", "side")
 
 
+def test_taken_off_the_network_that_led_out_it_goes_out_by_the_next(machine: Machine) -> None:
+    """Of those that are left, in order of name, the first that is not internal; in both families; and it answers."""
+    for name, options in (("a", ["--ipv6"]), ("b", ["--internal", "--ipv6"]), ("c", ["--ipv6"]), ("d", [])):
+        network(machine, "create", *options, name)
+    start(machine, "box", "--network", "a")
+    try:
+        for name in ("d", "c", "b"):
+            network(machine, "connect", name, "box")
+        network(machine, "disconnect", "d", "box")  # not its way out: nothing is to be done
+        one = json.loads(network(machine, "inspect", "a"))[0]["IPAM"]["Config"]
+        ways = "ip route; ip -6 route"
+        assert all(f"default via {each['Gateway']} " in inside(machine, "box", ways)[1] for each in one)
+        network(machine, "disconnect", "a", "box")
+        two = json.loads(network(machine, "inspect", "c"))[0]["IPAM"]["Config"]
+        now = inside(machine, "box", ways)[1]
+        assert all(f"default via {each['Gateway']} " in now for each in two) and now.count("default") == 2
+        assert inside(machine, "box", f"ping -c 1 -W 2 {two[0]['Gateway']}")[0] == 0
+        network(machine, "disconnect", "c", "box")
+        assert "default" not in inside(machine, "box", ways)[1]  # b is internal
+    finally:
+        machine.labkit("rm", "--force", "box")
+        network(machine, "rm", "a", "b", "c", "d")
+
+
 def test_a_macvlan_network_hangs_on_a_device_of_the_machine(machine: Machine) -> None:
     """Two containers with MACs of their own on the parent reach one another; the host does not reach them."""
     machine.sh("ip", "link", "add", "par0", "type", "veth", "peer", "name", "par1")

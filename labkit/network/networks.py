@@ -13,14 +13,14 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from labkit.errors import BadInput, InUse, LabError, NotFound
+from labkit.errors import BadInput, InUse, LabError, NotFound, explain
 from labkit.kernel import rtnetlink
 from labkit.kernel.ledger import Ledger
 from labkit.kernel.links import LONGEST_NAME
 from labkit.kernel.netlink import Netlink
 from labkit.network import bridge, inside, plan, plugs, ports, subnets
 from labkit.network.endpoint import Endpoint
-from labkit.network.plan import Plan
+from labkit.network.plan import Member, Plan
 from labkit.network.subnets import Subnet
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -219,6 +219,8 @@ def connect(
 def disconnect(name: str, container: str, pid: int) -> None:
     """Take a container off a network; what was published into it over this network is closed.
 
+    Where its way out went by this network, it gets one by the next that leads anywhere, in order of name.
+
     Raises NotFound when it is not on it.
     """
     here = get(name)
@@ -228,14 +230,46 @@ def disconnect(name: str, container: str, pid: int) -> None:
         raise NotFound(f"the container is not on network {name}", why=f"it is on {on}")
     ledger = Ledger(container)
     ports.close_towards((member.v4, member.v6), container, ledger)
-    if not member.host_interface:
-        _pull(pid, member.device)  # of a veth pair, the machine's end takes the other with it
+    before = _pull(pid, member)
     bridge.detach(container, ledger, here.name)
+    _lead_out(pid, container, before)
 
 
-def _pull(pid: int, device: str) -> None:
+def _pull(pid: int, member: Member) -> set[socket.AddressFamily]:
+    """Take out a device that stands in the container alone; the families that have a way out before."""
     try:
         with inside.visit(pid):
-            rtnetlink.delete_link_if_there(device)
+            found = _ways_out()
+            if not member.host_interface:  # of a veth pair, the machine's end takes the other with it
+                rtnetlink.delete_link_if_there(member.device)
+            return found
+    except NotFound:  # the container has ended meanwhile, and its devices with it
+        return set()
+
+
+def _ways_out() -> set[socket.AddressFamily]:
+    """The families in which the namespace that we are in has a default route."""
+    with Netlink() as netlink:
+        return {_family(route.via) for route in rtnetlink.routes(netlink) if route.to == "default" and route.via}
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _lead_out(pid: int, container: str, before: set[socket.AddressFamily]) -> None:
+    """A default route, by the next network that leads anywhere, for each family that has lost its own."""
+    gateways = [gateway for one in plan.networks_of(container) if not one.internal
+                for gateway in (one.gateway, one.gateway6) if gateway]  # fmt: skip
+    if not before or not gateways:
+        return
+    try:
+        with inside.visit(pid), Netlink() as netlink:
+            for family in before - _ways_out():
+                gateway = next((each for each in gateways if _family(each) == family), "")
+                if gateway:
+                    rtnetlink.add_default_route(netlink, gateway)
     except NotFound:
-        pass  # the container has ended meanwhile, and its devices with it
+        pass  # it has ended meanwhile
+    except OSError as error:
+        explain(error, "cannot give the container another way out", next="ip route, in the container")
