@@ -141,6 +141,55 @@ assert census() == before and bridge.FORWARDING.read_text() == "1\\n"
     )
 
 
+@pytest.mark.parametrize("way", ["detach", "reset"])
+def test_forwarding_stays_on_for_somebody_who_came_meanwhile(tmp_path: Path, way: str) -> None:
+    """A bridge that another program made while we forwarded: its guests are forwarded still when we have gone."""
+    in_machine(
+        tmp_path,
+        f"way = {way!r}"
+        + """
+from labkit.network import networks
+names = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/out0/accept_ra")
+files = [Path("/proc/sys/net", name) for name in names]
+outside()
+sh("ip", "link", "add", "br-old", "type", "bridge")  # it was there without forwarding, and does not need it
+identifier, pid = "c1" * 32, new_namespace()
+def visit(meanwhile):
+    networks.create(networks.Wish("six", ipv6=True))
+    bridge.attach(identifier, pid, Ledger(identifier), "six")
+    meanwhile()
+    if way == "detach":
+        bridge.detach(identifier, Ledger(identifier), "six")
+        networks.remove("six")
+    reset()
+    assert not list(all_ledgers())
+    return [file.read_text().strip() for file in files]
+bridge.FORWARDING.write_text("0")
+assert visit(lambda: None) == ["0", "0", "1"]
+assert visit(lambda: sh("ip", "link", "add", "docker0", "type", "bridge")) == ["1", "1", "2"]
+""",
+    )
+
+
+def test_a_setting_that_somebody_wrote_meanwhile_is_theirs(tmp_path: Path) -> None:
+    """What no longer holds the value that we wrote is not written back."""
+    in_machine(
+        tmp_path,
+        """
+file = Path("/proc/sys/net/ipv4/ip_default_ttl")
+from labkit.kernel import sysctls
+ledger = Ledger("c1" * 32)
+sysctls.switch(ledger, file, "77")
+file.write_text("99")
+ledger.release_all()
+assert file.read_text() == "99\\n"
+sysctls.switch(ledger, file, "77")
+ledger.release_all()
+assert file.read_text() == "99\\n"
+""",
+    )
+
+
 def test_a_subnet_that_is_routed_already_is_left_alone(tmp_path: Path) -> None:
     """With a route into the first candidates, the network takes other addresses."""
     taken = in_machine(

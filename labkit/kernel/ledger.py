@@ -182,10 +182,9 @@ def _iptables(fields: Fields) -> None:
 
 
 def _sysctl(fields: Fields) -> None:
-    try:
-        Path(str(fields["path"])).write_text(str(fields["before"]))
-    except FileNotFoundError:
-        pass
+    from labkit.kernel import sysctls
+
+    sysctls.give_back(fields)
 
 
 def _directory(fields: Fields) -> None:

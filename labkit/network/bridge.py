@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.errors import InUse, LabError, NotFound, explain
-from labkit.kernel import process, rtnetlink
+from labkit.kernel import process, rtnetlink, sysctls
 from labkit.kernel.ledger import Ledger
 from labkit.kernel.netlink import Netlink
 from labkit.network import docker_user, plan, plugs, rules, subnets
@@ -207,7 +207,7 @@ def _make_bridge(netlink: Netlink, here: Plan, own: Ledger) -> None:
 
 def _forward(shared: Ledger, here: Plan) -> None:
     """Let the machine be a router, for the families that the network has."""
-    _switch_on(shared, FORWARDING, "1")
+    sysctls.switch(shared, FORWARDING, "1")
     if not here.subnet6:
         return
     if not FORWARDING6.exists():
@@ -215,15 +215,8 @@ def _forward(shared: Ledger, here: Plan) -> None:
     # A router does not listen to other routers by itself: the machine would lose its own way out.
     for file in sorted(FORWARDING6.parents[1].glob("*/accept_ra")):
         if file.parent.name not in ("all", "default", "lo") and file.read_text().strip() == "1":
-            _switch_on(shared, file, "2")
-    _switch_on(shared, FORWARDING6, "1")
-
-
-def _switch_on(shared: Ledger, file: Path, value: str) -> None:
-    before = file.read_text().strip()
-    if before != value:
-        shared.record("sysctl", path=str(file), before=before)
-        file.write_text(value)
+            sysctls.switch(shared, file, "2")
+    sysctls.switch(shared, FORWARDING6, "1")
 
 
 def dissolve(here: Plan) -> None:
