@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,7 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _named(text: str) -> Callable[..., Any]:
     module, _, function = text.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    # Ctrl-C in an import could be lost (what is raised in the importer's own callbacks is dropped), and else would
+    # print a page of its frames: until the verb begins, it ends this process as it ends any program.
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
     return found
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,9 +20,8 @@ from labkit.image.build import progress
 from labkit.image.build.builder import build as make
 from labkit.image.build.result import Built, Command, Request
 from labkit.image.store import Store
+from labkit.runtime import ending
 from labkit.runtime.parser import Parser
-
-STATUS_OF_SIGNAL = 128
 
 
 def build(argv: list[str]) -> int:
@@ -33,9 +31,7 @@ def build(argv: list[str]) -> int:
         from labkit.runtime import container  # costs 15 ms
 
         container.require_root()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _unwind)
+    ending.unwind()
     os.umask(0o022)
     request = Request(
         context=Path(given.context),
@@ -105,11 +101,6 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value if equals else os.environ[name]
 
 
-def _unwind(number: int, frame: object) -> None:
-    """End as an error does: all is given back."""
-    raise SystemExit(STATUS_OF_SIGNAL + number)
-
-
 class _Containers:
     """The Runner, imported when a command runs: a build of which nothing changed starts no container."""
 
@@ -128,6 +119,7 @@ class _Containers:
         """See Runner."""
         from labkit.runtime.build_runner import Containers
 
+        ending.check()
         containers = Containers()
         try:
             return containers.run(command, lower, upper, work, output)

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 from labkit import errors
@@ -22,7 +20,7 @@ from labkit.errors import LabError
 from labkit.kernel import process
 from labkit.kernel.ledger import Ledger
 from labkit.network import ports
-from labkit.runtime import channel, container, spec, state, user, wiring
+from labkit.runtime import channel, container, ending, spec, state, user, wiring
 from labkit.runtime.groups import cgroupfs
 from labkit.runtime.life import verbs
 from labkit.storage import overlay, volumes
@@ -138,9 +136,7 @@ def live(
     line: channel.Channel | None,
 ) -> int:
     """The whole life of a container in this process; `line` tells a detached caller of its start."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _unwind)
+    ending.unwind()
     os.umask(0o022)  # what is made here is seen inside, by any user
     identifier = os.urandom(32).hex()
     where = place(request)
@@ -196,11 +192,6 @@ def live(
     return status
 
 
-def _unwind(number: int, frame: FrameType | None) -> None:
-    """Until the container runs, a signal ends this process the way an error does: all is given back."""
-    raise SystemExit(128 + number)
-
-
 def _start_to_end(
     one: container.Container,
     note: dict[str, Any],
@@ -215,6 +206,7 @@ def _start_to_end(
         state.save(note)
         # Before the command can run: it waits with all signals blocked, so that none is lost.
         one.forward_signals()
+        ending.check()
 
     with one.run(_stdio(one.folder, request), connect) as terminal:
         for warning in one.warnings if line is None else ():
