@@ -3,8 +3,9 @@
 Owns: doing it with a handful of descriptors and no recursion, however deep the tree is, and
 without following a link: each folder's folders are first moved up beside it.  (What came from
 somewhere else may nest folders a thousand deep, which is more than shutil.rmtree can take.)
+And never what is mounted somewhere in it: that is a volume, or a part of the machine.
 
-Read: unlink(2), renameat(2), openat(2) on O_NOFOLLOW.
+Read: unlink(2), renameat(2), openat2(2) on RESOLVE_NO_XDEV.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import errno
 import os
 from itertools import count
 
+from labkit.kernel import constants as C
+from labkit.kernel.syscalls import openat2
 from labkit.lean import StrPath
 
-FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 NO_FILE = (errno.EISDIR, errno.EPERM)  # Linux says EISDIR, POSIX allows EPERM
 
 
 def remove(name: StrPath, dir_fd: int | None = None) -> None:
-    """Remove the file or tree `name`; nothing there is fine. Raises OSError."""
+    """Remove the file or tree `name`; nothing there is fine.
+
+    Raises OSError: EXDEV or EBUSY where something is mounted in it; what is before it is gone then.
+    """
     try:
         os.unlink(name, dir_fd=dir_fd)
         return
@@ -29,7 +35,13 @@ def remove(name: StrPath, dir_fd: int | None = None) -> None:
     except OSError as error:
         if error.errno not in NO_FILE:
             raise
-    top = os.open(name, FLAGS, dir_fd=dir_fd)
+    above, last = os.path.split(os.path.abspath(name) if dir_fd is None else name)
+    # The way to it may cross mounts; it must not be one.
+    parent = os.open(above or ".", C.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        top = _open(last, parent)
+    finally:
+        os.close(parent)
     try:
         _empty(top)
     finally:
@@ -42,13 +54,24 @@ def _empty(top: int) -> None:
     names = (f".gone.{token}.{number}" for number in count())
     while folders := _unlink_all(top):
         for folder in folders:
-            fd = os.open(folder, FLAGS, dir_fd=top)
+            fd = _open(folder, top)
             try:
                 for inner in _unlink_all(fd):
                     os.rename(inner, next(names), src_dir_fd=fd, dst_dir_fd=top)
             finally:
                 os.close(fd)
             os.rmdir(folder, dir_fd=top)
+
+
+def _open(name: StrPath, dir_fd: int) -> int:
+    """A folder's descriptor, if it lies in the same mount."""
+    try:
+        return openat2(dir_fd, os.fspath(name), FLAGS, resolve=C.RESOLVE_NO_XDEV)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            error.strerror = "something is mounted there, which is not to be removed"
+            error.filename = os.fspath(name)
+        raise
 
 
 def _unlink_all(fd: int) -> list[str]:
