@@ -143,6 +143,21 @@ def test_what_cannot_be_given_back_stops_nothing_else(machine: Machine) -> None:
     assert machine.labkit("reset").stdout == "labkit reset: nothing to give back\n"
 
 
+def test_a_network_that_cannot_be_given_back_keeps_no_other(machine: Machine) -> None:
+    """The one that has something left stays known, so that the next reset finds it; the others are forgotten."""
+    for name in ("aa", "bb"):
+        assert machine.labkit("network", "create", name).returncode == 0
+    book = 'from labkit.kernel.ledger import Ledger; a = Ledger("network-aa"); '
+    assert machine.sh(sys.executable, "-c", book + 'a.record("cgroup", folder="renamed")').returncode == 0
+    done = machine.labkit("reset")
+    assert done.returncode == 125 and "cannot give back cgroup renamed" in done.stderr
+    left = machine.labkit("network", "ls").stdout
+    assert "aa" in left and "bb" not in left
+    assert machine.sh(sys.executable, "-c", book + "a.forget(a.entries()[0])").returncode == 0
+    assert machine.labkit("reset").returncode == 0
+    assert "aa" not in machine.labkit("network", "ls").stdout
+
+
 def test_images_and_named_volumes_outlive_a_reset(machine: Machine) -> None:
     """They hold what somebody wanted to keep."""
     machine.said("echo kept > /v/file", "-v", "keep:/v")

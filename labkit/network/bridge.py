@@ -235,14 +235,23 @@ def dissolve(here: Plan) -> None:
 
 
 def reset() -> None:
-    """Forget every network; its resources were in ledgers, which `labkit reset` has released."""
+    """Forget every network; its resources were in ledgers, which `labkit reset` has released.
+
+    Goes on past one that cannot be given back, which is kept, and raises its LabError at the end.
+    """
     if not plan.folder().is_dir():
         return
+    failures: list[LabError] = []
     with plan.locked():
         for one in plan.load_all():
-            Ledger(f"network-{one.name}").release_all()
-            one.remove()
+            try:
+                Ledger(f"network-{one.name}").release_all()
+                one.remove()
+            except LabError as error:
+                failures.append(error)
         Ledger(SHARED).release_all()
+    if failures:
+        raise failures[0]
 
 
 def subnet(name: str = DEFAULT) -> str | None:
