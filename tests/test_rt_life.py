@@ -110,14 +110,14 @@ def test_paused_means_that_nothing_moves(runtime: Ground) -> None:
     until(lambda: runtime.state("one")["status"] == "stopped")
 
 
-@pytest.mark.parametrize("words", [("one", "KILL"), ("--all", "one", "KILL")])
+@pytest.mark.parametrize("words", [("one", "KILL"), ("--all", "one", "KILL"), ("--all", "one", "TERM")])
 def test_who_forks_does_not_escape(runtime: Ground, words: tuple[str, ...]) -> None:
-    """Without a pid namespace of its own KILL ends the whole cgroup, and so does --all."""
+    """Without a pid namespace of its own KILL ends the whole cgroup, and --all reaches everybody with any signal."""
     runtime.kinds("network", "ipc", "uts", "mount")
     flees = runtime.folder / "rootfs/flees"
     flees.write_text("#!/usr/bin/sh\n/flees &\n")
     flees.chmod(0o755)
-    runtime.process("/usr/bin/sh", "-c", "/flees & exec sleep 1000")
+    runtime.process("/usr/bin/sh", "-c", "for one in 1 2 3 4 5 6 7 8; do /flees & done; exec sleep 1000")
     runtime("run", "-d", "one", check=True)
     cgroup = Path(json.loads((runtime.folder / "state/one/state.json").read_text())["cgroup"])
     until(lambda: len((cgroup / "cgroup.procs").read_text().split()) > 1)
@@ -358,6 +358,13 @@ def test_a_user_namespace_by_its_path_is_joined(runtime: Ground) -> None:
     first = runtime.state("one")["pid"]
     spaces = [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")]
     runtime.config["linux"]["namespaces"] = [*spaces, {"type": "user", "path": f"/proc/{first}/ns/user"}]
+    given = runtime.folder / "hidden/given"  # in there, nobody could go through the folder above
+    given.mkdir(parents=True)
+    given.parent.chmod(0o700)
+    (given / "word").write_text("for two")
+    runtime.config["mounts"].append(
+        {"destination": "/given", "type": "bind", "source": str(given), "options": ["bind"]}
+    )
     done = runtime("run", "-d", "two")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("stands beside the path of a user namespace") == 2
@@ -369,6 +376,7 @@ def test_a_user_namespace_by_its_path_is_joined(runtime: Ground) -> None:
     owners = {Path(f"/proc/{second}/root/dev/{name}").stat().st_uid for name in ("pts", "mqueue", "shm")}
     assert owners == {100000}
     assert runtime("exec", "two", "/usr/bin/id", "-u").stdout == "0\n"
+    assert runtime("exec", "two", "/usr/bin/cat", "/given/word").stdout == "for two"
 
 
 def test_a_time_namespace_has_its_offset(runtime: Ground) -> None:

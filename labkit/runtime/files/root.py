@@ -43,13 +43,11 @@ def folder(config: Config, bundle: StrPath) -> str:
 def prepare(config: Config, bundle: StrPath) -> dict[int, int]:
     """In the maker: {number of the mount: a detached tree} for what only the maker can make.
 
-    Those with mapped numbers; and in a new user namespace every bind mount, since the container's root may not
-    be able to reach the source.  The descriptors are the caller's to close.  Raises LabError.
+    Those with mapped numbers; and in a user namespace every bind mount, since the container's root may not be able to
+    reach the source.  The descriptors are the caller's to close.  Raises LabError.
     """
     trees: dict[int, int] = {}
-    new_user = any(
-        one["type"] == "user" and not one.get("path") for one in config.get("linux", {}).get("namespaces", ())
-    )
+    user = "user" in kinds(config)  # a new one, or one that is joined
     try:
         for number, entry in enumerate(config.get("mounts", ())):
             parsed = options.parse(entry.get("options", ()), entry.get("type", ""))
@@ -59,7 +57,7 @@ def prepare(config: Config, bundle: StrPath) -> dict[int, int]:
                     raise Refused(f"mounts[{number}]: only a bind mount can have mapped numbers", status=1,
                                   why="a new file system has the numbers of its own namespace")  # fmt: skip
                 continue
-            if mapped or (new_user and os.geteuid() == 0):
+            if mapped or (user and os.geteuid() == 0):
                 trees[number] = mounting.source(entry, bundle, parsed)
                 if (how := _propagation(config)) & ~C.MS_REC != C.MS_SHARED:
                     # Made among the machine's mounts, it would be their peer: what is mounted in it, there as well.

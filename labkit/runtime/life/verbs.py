@@ -20,6 +20,7 @@ from labkit.runtime.life.store import FIFO, Store
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any
 
@@ -81,14 +82,37 @@ def kill(place: Store, identifier: str, text: str = "SIGTERM", *, everyone: bool
     if number == signal.SIGKILL and (everyone or not _ends_with_its_first(place, identifier)) and _end(state):
         return
     if everyone:
-        for pid in members(state):
-            process.kill(pid, process.start_time(pid), number)
+        with _Still(state):
+            for pid in members(state):
+                process.kill(pid, process.start_time(pid), number)
         return
     if state["status"] == "stopped" or not (state["pid"] and process.kill(state["pid"], state["start"], number)):
         raise Refused(f"container {identifier} is not running", why="its process has ended", status=1,
                       next=f"labkit-runtime delete {identifier}")  # fmt: skip
     if number == signal.SIGKILL and state["status"] == "paused":
         cgroups.thaw(state["cgroup"])  # a frozen process dies only when it goes on
+
+
+class _Still:
+    """Everybody in the cgroup stands still meanwhile, so that nobody is forked past the signal; as runc has it."""
+
+    def __init__(self, state: State) -> None:
+        self.group = state["cgroup"] if state["status"] in ("created", "running") else ""
+        if self.group and os.getpid() in members(state):
+            self.group = ""  # or nobody would be left to let it go on
+
+    def __enter__(self) -> None:
+        self._put(cgroups.freeze)
+
+    def __exit__(self, *_: object) -> None:
+        self._put(cgroups.thaw)
+
+    def _put(self, how: Callable[[str], None]) -> None:
+        if self.group:
+            try:
+                how(self.group)
+            except NotFound:  # it has ended meanwhile, or the signal has ended it
+                self.group = ""
 
 
 def _ends_with_its_first(place: Store, identifier: str) -> bool:
