@@ -638,8 +638,18 @@ cgroups.remove(cgroups.root() / "by-hand-small")
 # ## 5 · A hook gives it its network (6 minutes, optional)
 #
 # **Who gives a container its network?** Not the runtime: it makes a network namespace, turns its loopback on, and
-# leaves the rest to others. It calls programs at six moments, *hooks*, and hands each the container's state. This one
-# makes a pair of virtual cards, one here and one in the namespace of the process that the state names.
+# leaves the rest to others. It calls programs at six moments, *hooks*, and hands each the container's state:
+#
+# | hook | when | where it runs |
+# |:--|:--|:--|
+# | `prestart` (the oldest), `createRuntime` | the mounts are made: step `hooked` | on the machine |
+# | `createContainer` | right after them | in the container's namespaces; `/` is still the machine's |
+# | `startContainer` | right before the program: step `created` | in the container |
+# | `poststart` | the program has begun | on the machine |
+# | `poststop` | the container is deleted | on the machine |
+#
+# Ours is a `createRuntime` hook. It makes a pair of virtual cards, one here and one in the namespace of the process that
+# the state names.
 
 # %%
 HOOK = """

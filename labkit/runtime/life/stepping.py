@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from labkit.kernel import syscalls
 
-# step: the fields of config.json that it obeys.
+# step: the fields of config.json that it obeys.  Two hooks are missing: poststart comes after the birth, and poststop
+# after the container's end.
 FIELDS = {
     "cloned": ("linux.namespaces", "linux.timeOffsets", "linux.cgroupsPath", "linux.resources"),
     "mapped": ("linux.uidMappings", "linux.gidMappings"),
@@ -30,12 +31,13 @@ FIELDS = {
     "pivoted": ("root.path",),
     "attached": ("process.terminal", "process.consoleSize"),
     "masked": ("hostname", "domainname", "linux.sysctl", "linux.readonlyPaths", "linux.maskedPaths", "root.readonly"),
-    "limited": ("process.rlimits", "process.scheduler", "process.ioPriority", "linux.personality"),
+    "limited": ("process.user.umask", "process.rlimits", "process.scheduler", "process.ioPriority",
+                "linux.personality"),
     "dropped": ("process.capabilities", "process.user", "process.cwd", "process.noNewPrivileges"),
     "created": ("hooks.startContainer",),
     "filtered": ("linux.seccomp",),
     "executed": ("process.args", "process.env"),
-}
+}  # fmt: skip
 
 
 class Passed(NamedTuple):
