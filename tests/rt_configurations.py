@@ -78,7 +78,6 @@ LIMITS: list[Change] = [
     {"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "memory": {"limit": -1}},
     {"pids": {"limit": -1}, "cpu": {"shares": 1024}},
     {"unified": {"memory.high": "50000000", "pids.max": "88"}, "memory": {"limit": 128 << 20}},
-    {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}], "pids": {"limit": 99}},
 ]
 
 
