@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -219,10 +219,17 @@ def place(machine: Machine, driver: str) -> Iterator[Machine]:
                 until(lambda group=group: _removed(group))
         cgroups.disable(machine.group.parent, handed(machine.group.parent) - before)
         if driver == "systemd":
-            # The slices first: the top cannot take back what a child hands on.
-            for group in (*filter(Path.exists, slices), top):
-                cgroups.disable(group, handed(group) - given)
-            cgroups.enable(top, given)  # what systemd has taken back meanwhile
+            until(lambda: _as_before(top, slices, given))
+
+
+def _as_before(top: Path, slices: Sequence[Path], given: set[str]) -> bool:
+    """Whether the top hands on what it did, and goes on to: systemd, asked to, changes it some time later."""
+    # The slices first: the top cannot take back what a child hands on.
+    for group in (*filter(Path.exists, slices), top):
+        cgroups.disable(group, handed(group) - given)
+    cgroups.enable(top, given)  # what systemd has taken back meanwhile
+    time.sleep(2)
+    return handed(top) == given
 
 
 def handed(group: Path) -> set[str]:

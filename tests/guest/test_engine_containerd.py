@@ -112,7 +112,7 @@ ctr image unmount --rm $D/rootfs >/dev/null
     "detached": r"""
 o start exit 0
 x start --pid-file $D/pid --memory-limit 67108864 $IMAGE c \
-    sh -c 'trap "echo bye; exit 9" TERM; while :; do sleep 0.2; done'
+    sh -c 'trap "echo bye; exit 9" TERM; sleep 1000 & wait'
 o running RUNNING
 state
 tr '\0' ' ' < /proc/$(cat $D/pid)/cmdline | cut -c1-5

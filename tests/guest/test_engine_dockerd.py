@@ -95,7 +95,7 @@ x run --privileged $IMAGE \
     "detached": r"""
 o start exit 0
 x start --init --stop-timeout 3 --health-cmd 'test -e /tmp/well' --health-interval 4s --health-retries 100 $IMAGE \
-    sh -c 'trap "echo bye; exit 9" TERM; echo began; while :; do sleep 0.2; done'
+    sh -c 'trap "echo bye; exit 9" TERM; echo began; sleep 1000 & wait'
 o running running
 state
 o exec uid=33

@@ -29,6 +29,7 @@ run() { p run --rm --network none "$@"; }
 start() { p run -d --network none --name c "$@" >/dev/null; }
 inside() { p exec c "$@"; }
 state() { p inspect --format '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Paused}}' "${1:-c}"; }
+become() { n=0; until state $2 | grep -q "$1"; do n=$((n+1)); test $n -lt 30 || break; sleep 0.3; done; state $2; }
 gone() { p rm -f -t 0 "${1:-c}" >/dev/null; }
 """
 
@@ -156,7 +157,7 @@ cut -d" " -f2-4 /proc/self/mounts | grep -v "^/ " | sort
     "detached": r"""
 o start exit 0
 x start --init --init-path /usr/bin/tini-static --health-cmd 'test -e /tmp/well' --health-interval disable \
-    --stop-timeout 1 $IMAGE sh -c 'trap "echo bye; exit 9" TERM; echo began; while :; do sleep 0.2; done'
+    --stop-timeout 1 $IMAGE sh -c 'trap "echo bye; exit 9" TERM; echo began; sleep 1000 & wait'
 o running running
 state
 o init podman-init
@@ -208,7 +209,7 @@ gone
 o oom true
 p run --network none --name m --memory 24m $IMAGE sh -c 'tail /dev/zero'
 echo exit $?
-state m
+become exited m
 gone m
 """,
     "rootfs": r"""
