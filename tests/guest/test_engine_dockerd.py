@@ -146,7 +146,8 @@ n=0; until restarts | grep -q "1 running"; do n=$((n+1)); test $n -lt 40 || brea
 restarts
 gone
 o oom true
-docker run --runtime $by --network none --name box --memory 24m $IMAGE sh -c 'tail /dev/zero'
+docker run --runtime $by --network none --name box --memory 24m $IMAGE \
+    sh -c 'tail /dev/zero; code=$?; sleep 3; exit $code'  # or the cgroup may be gone before anybody has read its events
 echo exit $?
 state
 gone

@@ -207,7 +207,8 @@ x p kill -s USR1 c
 sleep 1; state
 gone
 o oom true
-p run --network none --name m --memory 24m $IMAGE sh -c 'tail /dev/zero'
+p run --network none --name m --memory 24m $IMAGE \
+    sh -c 'tail /dev/zero; code=$?; sleep 3; exit $code'  # or the cgroup may be gone before anybody has read its events
 echo exit $?
 become exited m
 gone m

@@ -26,6 +26,16 @@ def status(url: str) -> int:
         return 0
 
 
+def ends(lab: subprocess.Popen[str], seconds: float) -> bool:
+    """Whether SIGTERM ends it in that time."""
+    lab.send_signal(signal.SIGTERM)
+    try:
+        lab.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def test_jupyterlab_runs_here_until_it_is_ended() -> None:
     """The doctor agrees, the printed address answers with its token not without it, and SIGTERM ends it all."""
     words = [sys.executable, "-P", "-m", "labkit", "lab", "here", "--port", "8977"]
@@ -46,10 +56,8 @@ def test_jupyterlab_runs_here_until_it_is_ended() -> None:
                     lab.wait(1)
             assert status(f"{place}/api/contents") == 403
         finally:
-            lab.send_signal(signal.SIGTERM)
-            try:
-                lab.wait(240)  # seconds, of a machine that does much else
-            except subprocess.TimeoutExpired:
+            # Once more, if need be: JupyterLab loses one that arrives while it writes a line of its log.
+            ended = any(ends(lab, 60) for _ in range(4))  # seconds, of a machine that does much else
+            if not ended:
                 lab.kill()
-                raise
-    assert status(place) == 0
+    assert ended and status(place) == 0
